@@ -1,0 +1,178 @@
+"""The certificate: what every adapter that leaves this project must satisfy.
+
+The checks read the saved files, not the model in memory, and the logits come
+from a fresh process that imports nothing but stock transformers and peft.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from readwrite_edit.adapter.install import changeable_rows
+from readwrite_edit.adapter.logits import LogitsRecord, stock_logits
+from readwrite_edit.adapter.save import CONFIG, WEIGHTS, basis_hash, read_metadata
+from readwrite_edit.errors import AdapterError
+from readwrite_edit.geometry import LowRank
+
+CONTAINMENT = 1e-6
+_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of a certificate."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """All checks of one adapter."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check holds."""
+        return all(check.passed for check in self.checks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
+
+
+def certify_folder(
+    folder: Path, base: str, base_hash: str, *, revision: str | None = None, exact: bool = False
+) -> Certificate:
+    """Check a saved adapter against its base.
+
+    Args:
+        folder: Adapter folder.
+        base: Folder or Hub id that stock transformers loads the base from.
+        base_hash: Hash of the weights of that base.
+        revision: Of a Hub base.
+        exact: Demand logits equal bit for bit, as on the machine that trained it;
+            else a difference within the dtype's rounding passes and is reported.
+
+    Returns:
+        The certificate.
+
+    Raises:
+        AdapterError: A file is missing or damaged, or the base is another one.
+    """
+    metadata = read_metadata(folder)
+    config, tensors = read_adapter(folder)
+    if metadata["base"]["weights_hash"] != base_hash:
+        raise AdapterError(
+            f"the adapter in {folder} belongs to another base: its weights hash is "
+            f"{metadata['base']['weights_hash'][:12]}, that of {base} is {base_hash[:12]}"
+        )
+    _check_modules(folder, metadata, tensors)
+    record = LogitsRecord.from_dict(metadata["logits"])
+    measured = stock_logits(base, folder, record.input_ids, dtype=metadata["base"]["dtype"], revision=revision)
+    checks = (
+        _finite(tensors),
+        _configuration(folder, config),
+        _basis(metadata, tensors),
+        _containment(metadata, tensors),
+        _rows(metadata, tensors),
+        record.check_reload(measured["adapter"], exact=exact),
+        record.check_merge(measured["adapter"], measured["merged"], metadata["rounding_loss"]),
+    )
+    return Certificate(tuple(Check(*check) for check in checks))
+
+
+def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Configuration and tensors of an adapter folder.
+
+    Raises:
+        AdapterError: A file is missing, cut short or not what its name says.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return config, load_file(folder / WEIGHTS)
+    except FileNotFoundError as error:
+        raise AdapterError(f"{folder} is not an adapter: {Path(error.filename or WEIGHTS).name} is missing") from None
+    except (OSError, SafetensorError, ValueError) as error:
+        raise AdapterError(f"the adapter in {folder} is damaged or cut short: {error}") from None
+
+
+def _check_modules(folder: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    expected = {_key(module, side) for module in metadata["modules"] for side in "AB"}
+    if expected != set(tensors):
+        odd = sorted(expected ^ set(tensors))[0]
+        raise AdapterError(f"the tensors of {folder / WEIGHTS} do not fit its metadata: '{odd}' is in only one of them")
+
+
+def _finite(tensors: Mapping[str, Tensor]) -> tuple[str, bool, str]:
+    bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    return "finite", not bad, f"{len(tensors)} tensors" if not bad else f"NaN or infinity in {bad[0]}"
+
+
+def _configuration(folder: Path, config: Mapping[str, Any]) -> tuple[str, bool, str]:
+    problems = []
+    if config["lora_alpha"] != config["r"] or config["rank_pattern"] != config["alpha_pattern"]:
+        problems.append("lora_alpha differs from r")
+    if config["r"] < max(config["rank_pattern"].values(), default=0):
+        problems.append("r is not the largest rank")
+    if config["modules_to_save"] is not None or config["init_lora_weights"] is not True:
+        problems.append("modules_to_save or init_lora_weights is not the stock value")
+    if config["target_modules"] != sorted(config["target_modules"]):
+        problems.append("target_modules is not sorted")
+    return "configuration", not problems, "; ".join(problems) or f"r = lora_alpha = {config['r']}, stock values"
+
+
+def _basis(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[str, bool, str]:
+    hashes = {name: module["basis_sha256"] for name, module in metadata["modules"].items()}
+    frozen = {name: expected for name, expected in hashes.items() if expected is not None}
+    if not frozen:
+        return "basis", True, "plain LoRA: lora_A was trained, there is no basis to keep"
+    moved = [name for name, expected in frozen.items() if basis_hash(tensors[_key(name, "A")]) != expected]
+    if moved:
+        return "basis", False, f"lora_A differs from the basis in {len(moved)} modules, first {moved[0]}"
+    return "basis", True, f"lora_A equals the basis bit for bit in {len(frozen)} modules"
+
+
+def _containment(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[str, bool, str]:
+    worst = 0.0
+    for name, module in metadata["modules"].items():
+        if module["basis_sha256"] is not None:
+            worst = max(worst, _outside(tensors[_key(name, "B")], tensors[_key(name, "A")], module["basis_error"]))
+    return "containment", worst <= CONTAINMENT, f"largest ‖ΔW(I − UUᵀ)‖/‖ΔW‖ is {worst:.1e} (limit {CONTAINMENT:.0e})"
+
+
+def _outside(lora_b: Tensor, lora_a: Tensor, basis_error: float) -> float:
+    """‖ΔW(I − UUᵀ)‖_F/‖ΔW‖_F in float32, plus how far U itself was off when it was saved."""
+    update = LowRank(lora_b.float(), lora_a.float())
+    norm = update.squared_norm().sqrt()
+    if norm == 0:
+        return 0.0
+    basis = torch.linalg.qr(lora_a.double().T)[0].float()
+    dense = update.dense()
+    return float(torch.linalg.vector_norm(dense - (dense @ basis) @ basis.T) / norm) + basis_error
+
+
+def _rows(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[str, bool, str]:
+    masked = {name: module["rows"] for name, module in metadata["modules"].items() if module["rows"] is not None}
+    if not masked:
+        return "rows", True, "no fused matrices"
+    for name, rows in masked.items():
+        lora_b = tensors[_key(name, "B")]
+        if bool(lora_b[~changeable_rows(rows, lora_b.shape[0])].any()):
+            return "rows", False, f"rows of other projections changed in {name}"
+    return "rows", True, f"other rows of lora_B are exactly zero in {len(masked)} fused matrices"
+
+
+def _key(module: str, side: str) -> str:
+    return f"{_PREFIX}{module}.lora_{side}.weight"

@@ -1,0 +1,34 @@
+"""Run as a script by the certificate: loads an adapter with stock transformers and peft only.
+
+Reads its order as JSON from standard input and writes the logits as
+safetensors. It must not import anything of this package: that the adapter loads
+without it is what is being proved.
+"""
+
+import json
+import sys
+
+import torch
+from peft import PeftModel
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
+
+
+def main() -> None:
+    """Load, run, merge, run again, write."""
+    order = json.load(sys.stdin)
+    torch.set_num_threads(order["threads"])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    base = AutoModelForCausalLM.from_pretrained(
+        order["base"], revision=order["revision"], dtype=getattr(torch, order["dtype"]), use_safetensors=True
+    ).to(device)
+    model = PeftModel.from_pretrained(base, order["adapter"]).eval()
+    input_ids = torch.tensor(order["input_ids"], device=device)
+    with torch.no_grad():
+        adapter = model(input_ids=input_ids, use_cache=False).logits.float().cpu()
+        merged = model.merge_and_unload()(input_ids=input_ids, use_cache=False).logits.float().cpu()
+    save_file({"adapter": adapter.contiguous(), "merged": merged.contiguous()}, order["output"])
+
+
+if __name__ == "__main__":
+    main()

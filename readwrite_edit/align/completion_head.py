@@ -1,0 +1,220 @@
+"""Log-probabilities of completion tokens, computed only where they are asked for.
+
+TRL asks its model for per-token log-probabilities through one call,
+``model(..., labels=…, fused_lm_head=True)``. On a GPU its own answer is good. On
+a CPU it sends every position through the language-model head, prompts and
+padding included, and does it again in the backward pass. This module gives
+another answer to the same call: only labelled positions reach the head, and the
+gradient with respect to the hidden state is worked out while the probabilities
+are at hand. The losses, all of them, stay TRL's.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from readwrite_edit.align.trl_names import FusedCausalLMOutput
+
+_ROWS = 128
+_SMALLEST_GROUP_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class HeadOutputs:
+    """Per-position results, each of shape (n,); only ``log_probs`` carries a gradient."""
+
+    log_probs: Tensor
+    entropy: Tensor
+    mean_logits: Tensor
+    is_top1: Tensor
+    log_sum_sq_probs: Tensor
+
+
+@dataclass(frozen=True)
+class LanguageModelHead:
+    """How hidden states become logits: softcap(scale · (W h + b)).
+
+    Attributes:
+        weight: Frozen, shape (vocabulary, d_model).
+        bias: Shape (vocabulary,), or None.
+        scale: Factor on the logits.
+        softcap: Bound c of c·tanh(x/c), or None.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits in float32, shape (n, vocabulary)."""
+        raw = torch.nn.functional.linear(hidden, self.weight, self.bias).float()
+        if self.scale != 1.0:
+            raw = raw.mul_(self.scale)
+        return raw if self.softcap is None else raw.div_(self.softcap).tanh_().mul_(self.softcap)
+
+    def pull_back(self, gradient: Tensor, logits: Tensor | None) -> Tensor:
+        """Carry a gradient at the logits back to the hidden states, shape (n, d_model)."""
+        if self.softcap is not None and logits is not None:
+            gradient = gradient * (1 - (logits / self.softcap).square())
+        if self.scale != 1.0:
+            gradient = gradient * self.scale
+        return gradient.to(self.weight.dtype) @ self.weight
+
+
+def completion_log_probs(hidden: Tensor, targets: Tensor, head: LanguageModelHead) -> HeadOutputs:
+    """Log-probabilities and what TRL's metrics need besides, of single positions.
+
+    Args:
+        hidden: Final hidden states, shape (n, d_model).
+        targets: Next tokens, shape (n,).
+        head: The language-model head; it gets no gradient.
+
+    Returns:
+        Results per position, float32.
+    """
+    return HeadOutputs(*_CompletionLogProbs.apply(hidden, targets, head))  # type: ignore[no-untyped-call]
+
+
+class _CompletionLogProbs(torch.autograd.Function):
+    """log softmax at the targets; the backward pass is one product with a saved matrix.
+
+    d log p_y / d h = Wᵀ(e_y − p), so the saved tensor has the size of ``hidden``.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: LanguageModelHead) -> tuple[Tensor, ...]:
+        wants_gradient = ctx.needs_input_grad[0]
+        parts, gradients = [], []
+        for rows in torch.arange(hidden.shape[0], device=hidden.device).split(_ROWS):
+            outputs, gradient = _score(hidden[rows], targets[rows], head, wants_gradient)
+            parts.append(outputs)
+            gradients.append(gradient)
+        if wants_gradient:
+            ctx.save_for_backward(torch.cat(gradients) if gradients else torch.zeros_like(hidden))
+        empty = hidden.new_zeros(0, dtype=torch.float32)
+        results = tuple(torch.cat(column) for column in zip(*parts, strict=True)) if parts else (empty,) * 5
+        ctx.mark_non_differentiable(*results[1:])
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (saved,) = ctx.saved_tensors
+        return (gradients[0].unsqueeze(1) * saved).to(saved.dtype), None, None
+
+
+def _score(
+    hidden: Tensor, targets: Tensor, head: LanguageModelHead, wants_gradient: bool
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Results of one block of rows, and d log p / d hidden (empty when not wanted)."""
+    logits = head.logits(hidden)
+    top = logits.amax(dim=1)
+    at_target = logits.gather(1, targets.unsqueeze(1)).squeeze(1)
+    mean = logits.mean(dim=1)
+    kept = logits.clone() if head.softcap is not None else None
+    shifted = logits.sub_(top.unsqueeze(1))
+    exponentials = shifted.exp()
+    mass = exponentials.sum(dim=1)
+    log_mass = mass.log()
+    entropy = log_mass - torch.linalg.vecdot(exponentials, shifted) / mass
+    squares = torch.linalg.vecdot(exponentials, exponentials).log() - 2 * log_mass
+    results = (at_target - top - log_mass, entropy, mean, at_target >= top, squares)
+    if not wants_gradient:
+        return results, hidden.new_zeros(0)
+    slope = exponentials.div_(-mass.unsqueeze(1))
+    slope[torch.arange(len(targets), device=targets.device), targets] += 1
+    return results, head.pull_back(slope, kept)
+
+
+def install_completion_head(model: PreTrainedModel) -> None:
+    """Let a model answer TRL's ``fused_lm_head`` call with this module's arithmetic.
+
+    To be called on the bare model after the trainer has installed its own
+    answer, which stays in place for every other call. Rows of a batch run
+    through the backbone in groups of like length, so that padding costs little.
+
+    Args:
+        model: Bare model on a CPU whose output embeddings are not trained.
+    """
+    trl_forward = model.forward
+    head = _head_of(model)
+
+    @functools.wraps(type(model).forward)
+    def forward(self: PreTrainedModel, *args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
+        if not fused_lm_head or args or kwargs.get("output_router_logits"):
+            return trl_forward(*args, fused_lm_head=fused_lm_head, **kwargs)
+        return _answer(self, head, **kwargs)
+
+    model.forward = types.MethodType(forward, model)  # type: ignore[method-assign]
+
+
+def _answer(
+    model: PreTrainedModel,
+    head: LanguageModelHead,
+    *,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    labels: Tensor,
+    **_unused: Any,
+) -> FusedCausalLMOutput:
+    """The output that TRL's loss reads, every field (batch, time − 1)."""
+    mask = labels[:, 1:] != -100
+    hidden = _labelled_hidden(model, input_ids, attention_mask, mask)
+    outputs = completion_log_probs(hidden, labels[:, 1:][mask], head)
+    fields = {name: value.new_zeros(mask.shape).masked_scatter(mask, value) for name, value in vars(outputs).items()}
+    loss = -outputs.log_probs.sum() / mask.sum().clamp(min=1)
+    return FusedCausalLMOutput(loss=loss, label_mask=mask, **fields)
+
+
+def _labelled_hidden(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, mask: Tensor) -> Tensor:
+    """Hidden states of the labelled positions in row-major order, shape (n, d_model)."""
+    pieces: dict[int, Tensor] = {}
+    for rows, length in length_groups(attention_mask.sum(dim=1).tolist()):
+        ids, attended = input_ids[rows, :length], attention_mask[rows, :length]
+        hidden = model.base_model(input_ids=ids, attention_mask=attended, use_cache=False).last_hidden_state
+        for position, row in enumerate(rows):
+            pieces[row] = hidden[position, : length - 1][mask[row, : length - 1]]
+    return torch.cat([pieces[row] for row in range(len(input_ids))])
+
+
+def length_groups(lengths: Sequence[int]) -> Iterator[tuple[list[int], int]]:
+    """Split a right-padded batch into groups of like length.
+
+    Greedy over the rows by falling length: a row opens a new group when joining
+    would waste over an eighth of its own length and the group is large enough
+    to keep the processor busy.
+
+    Args:
+        lengths: Real tokens of each row.
+
+    Yields:
+        Rows of a group in rising order and its longest length.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    group: list[int] = []
+    for row in order:
+        longest = lengths[group[0]] if group else 0
+        full = len(group) * longest >= _SMALLEST_GROUP_TOKENS
+        if full and (longest - lengths[row]) * 8 > longest:
+            yield sorted(group), longest
+            group = []
+        group.append(row)
+    if group:
+        yield sorted(group), lengths[group[0]]
+
+
+def _head_of(model: PreTrainedModel) -> LanguageModelHead:
+    """The head's arithmetic, read from the configuration under the names that architectures use."""
+    config = model.config.get_text_config()
+    embeddings = model.get_output_embeddings()
+    scale = next((getattr(config, name) for name in ("logit_scale",) if getattr(config, name, None) is not None), 1.0)
+    softcap = getattr(config, "final_logit_softcapping", None)
+    return LanguageModelHead(embeddings.weight.detach(), getattr(embeddings, "bias", None), float(scale), softcap)

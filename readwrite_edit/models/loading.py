@@ -1,0 +1,184 @@
+"""Configuration, tokenizer and model of a source, loaded without running anybody's code.
+
+Whatever the source, loading ends in a folder that has been checked: the Hub's
+cache, the cache of converted GGUF files, or the user's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from readwrite_edit.errors import ModelError
+from readwrite_edit.models.conversion import bundled_gguf, converted
+from readwrite_edit.models.folder import check_config, check_weights
+from readwrite_edit.models.hub import fetch_description, fetch_model
+from readwrite_edit.models.source import ModelSource
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+QUANTIZATIONS = ("nf4", "int8")
+
+
+def load_config(source: ModelSource) -> PreTrainedConfig:
+    """Configuration of a model.
+
+    Raises:
+        ModelError: Not found, not reachable, or of a kind that needs foreign code.
+    """
+    folder = _description(source)
+    with _reported(source, "configuration"):
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
+    """Tokenizer of a model; where it has no padding token, the end-of-sequence token pads.
+
+    Raises:
+        ModelError: There is none, or it can not be read.
+    """
+    folder = _description(source)
+    with _reported(source, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if tokenizer.pad_token is None and tokenizer.eos_token is None:
+        raise ModelError(f"{source}: its tokenizer has neither a padding nor an end-of-sequence token")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(
+    source: ModelSource, *, dtype: str = "auto", quantization: str | None = None, device: str | None = None
+) -> PreTrainedModel:
+    """Causal language model, in eval mode.
+
+    Args:
+        source: Where from.
+        dtype: One of ``DTYPES``; ``auto`` is float32 on the CPU and the checkpoint's own elsewhere.
+        quantization: None, ``nf4`` or ``int8`` (bitsandbytes).
+        device: Such as ``cpu`` or ``cuda:0``; None takes the first CUDA device, else the CPU.
+
+    Raises:
+        ModelError: Not found, unsafe, damaged, incomplete, or an option that does not fit.
+    """
+    _check_options(dtype, quantization)
+    folder = _whole(source)
+    device = device or default_device()
+    with _reported(source, "model"):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=_torch_dtype(dtype, device),
+            device_map=None if device == "cpu" and not quantization else {"": device},
+            quantization_config=_quantization_config(quantization),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    model, report = loaded
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise ModelError(f"{source}: {len(missing)} weights are missing, such as {missing[0]!r}; copy the model again")
+    return model.eval()
+
+
+def build_meta_model(source: ModelSource) -> PreTrainedModel:
+    """The model without weights, on the meta device: names and shapes for a dry run."""
+    config = load_config(source)
+    with _reported(source, "architecture"), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
+def default_device() -> str:
+    """The device that ``load_model`` takes where none is named."""
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def _description(source: ModelSource) -> Path:
+    """Folder with at least configuration and tokenizer."""
+    folder = fetch_description(source) if source.kind == "hub" else _local_folder(source)
+    check_config(folder)
+    return folder
+
+
+def _whole(source: ModelSource) -> Path:
+    """Folder with configuration and checked weights."""
+    folder = fetch_model(source) if source.kind == "hub" else _local_folder(source)
+    check_config(folder)
+    check_weights(folder)
+    return folder
+
+
+def _local_folder(source: ModelSource) -> Path:
+    if source.kind == "folder":
+        return Path(source.location)
+    with _quiet():
+        return converted(bundled_gguf(source.location) if source.kind == "bundled" else Path(source.location))
+
+
+def _check_options(dtype: str, quantization: str | None) -> None:
+    if dtype not in DTYPES:
+        raise ModelError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+    if quantization is None:
+        return
+    if quantization not in QUANTIZATIONS:
+        raise ModelError(f"quantization {quantization!r}: expected one of {', '.join(QUANTIZATIONS)}")
+    if find_spec("bitsandbytes") is None:
+        raise ModelError(f"quantization {quantization!r} needs bitsandbytes: pip install 'readwrite-edit[qlora]'")
+
+
+def _torch_dtype(dtype: str, device: str) -> torch.dtype | str:
+    if dtype == "auto":
+        return torch.float32 if device == "cpu" else "auto"
+    return getattr(torch, dtype)
+
+
+def _quantization_config(quantization: str | None) -> Any:
+    if quantization is None:
+        return None
+    if quantization == "int8":
+        return transformers.BitsAndBytesConfig(load_in_8bit=True)
+    return transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+@contextmanager
+def _reported(source: ModelSource, what: str) -> Iterator[None]:
+    """Turn whatever transformers raises about a model's files into one line."""
+    try:
+        with _quiet():
+            yield
+    except ModelError:
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        detail = lines[0][:300] if lines else "no message"
+        raise ModelError(f"{source}: its {what} can not be loaded ({type(error).__name__}: {detail})") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bars and warnings; both are as before afterwards."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,129 @@
+"""From plain values to a recipe, or to every problem they have.
+
+pydantic stops at a section's contradictions as soon as one of its values is of
+the wrong type. To report everything at once, what was wrong is taken out and
+the rest is checked again, until nothing new turns up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from readwrite_edit.recipe.problems import Origin, Problem, all_in_one
+from readwrite_edit.recipe.schema import SECTIONS, Recipe
+from readwrite_edit.recipe.section import CONFLICT
+from readwrite_edit.recipe.wording import missing_key, unknown_key, value_at, wrong_value
+from readwrite_edit.recipe.yaml_nodes import Path
+
+_STAND_IN = "stand-in"
+
+
+def check(value: dict[str, Any], origins: Mapping[Path, Origin], known: list[Problem]) -> Recipe:
+    """Validate a recipe as a whole.
+
+    Args:
+        value: The recipe as plain values.
+        origins: Where each path of it came from; the empty path must be there.
+        known: Problems found while reading, reported with those found here.
+
+    Raises:
+        RecipeError: One line for each problem.
+    """
+    checker = _Checker(deepcopy(value), origins)
+    checker.gone.update(problem.path for problem in known if problem.path)
+    recipe = checker.run()
+    problems = [*known, *checker.problems]
+    if problems or recipe is None:
+        raise all_in_one(problems)
+    return recipe
+
+
+class _Checker:
+    def __init__(self, value: dict[str, Any], origins: Mapping[Path, Origin]):
+        self.value = value
+        self.origins = origins
+        self.problems: list[Problem] = []
+        self.gone: set[Path] = set()
+
+    def run(self) -> Recipe | None:
+        """Check, take out what is wrong, check again; each round takes at least one key out."""
+        while True:
+            try:
+                return Recipe.model_validate(self.value)
+            except ValidationError as error:
+                details = error.errors(include_url=False, include_input=False)
+            if not any([self._handle(detail) for detail in details]):
+                return None
+
+    def _handle(self, error: ErrorDetails) -> bool:
+        """Report one error and take its cause out; whether that changed anything."""
+        if error["type"] == CONFLICT:
+            return self._conflict(error)
+        path = self._existing(error["loc"])
+        if error["type"] == "missing":
+            return self._missing((*path, error["loc"][len(path)]))
+        if not self._is_gone(path):
+            self._report(path, path, self._words(error, path))
+        return self._take_out(path)
+
+    def _words(self, error: ErrorDetails, path: Path) -> str:
+        if error["type"] == "extra_forbidden":
+            return unknown_key(path)
+        return wrong_value(error, value_at(self.value, path)[1])
+
+    def _missing(self, path: Path) -> bool:
+        section = len(path) == 1 and path[0] in SECTIONS
+        if not section and not self._is_gone(path):
+            self._report(path, path, missing_key(path))
+        _, parent = value_at(self.value, path[:-1])
+        parent[path[-1]] = {} if section else _STAND_IN
+        return True
+
+    def _conflict(self, error: ErrorDetails) -> bool:
+        section = self._existing(error["loc"])
+        paths: list[Path] = [(*section, *key.split(".")) for key in error["ctx"]["keys"]]
+        present = [path for path in paths if value_at(self.value, path)[0]]
+        if not any(self._is_gone(path) for path in paths):
+            overridden = [path for path in present if self._origin(path).overridden]
+            source = next(iter([*overridden, *present]), section)
+            self._report(paths[0], source, self._conflict_words(error, paths[0]))
+        return any([self._take_out(path) for path in present])
+
+    def _conflict_words(self, error: ErrorDetails, path: Path) -> str:
+        there, given = value_at(self.value, path)
+        message = error["ctx"]["message"]
+        return wrong_value(error, given) if there and not isinstance(given, list | dict) else message
+
+    def _report(self, path: Path, source: Path, message: str) -> None:
+        self.problems.append(Problem(self._origin(source), path, message))
+
+    def _origin(self, path: Path) -> Origin:
+        return next(self.origins[prefix] for prefix in _prefixes(path) if prefix in self.origins)
+
+    def _existing(self, location: tuple[int | str, ...]) -> Path:
+        """Without what pydantic adds to a location (the branch of a union)."""
+        return next(prefix for prefix in _prefixes(location) if value_at(self.value, prefix)[0])
+
+    def _is_gone(self, path: Path) -> bool:
+        return any(prefix in self.gone for prefix in _prefixes(path) if prefix)
+
+    def _take_out(self, path: Path) -> bool:
+        """Remove the key at a path; for an item of a list, the list, so that no index moves."""
+        self.gone.add(path)
+        while path and isinstance(path[-1], int):
+            path = path[:-1]
+        _, parent = value_at(self.value, path[:-1])
+        if not path or not isinstance(parent, dict) or path[-1] not in parent:
+            return False
+        self.gone.add(path)
+        del parent[path[-1]]
+        return True
+
+
+def _prefixes(path: Path) -> Iterator[Path]:
+    return (path[:length] for length in range(len(path), -1, -1))

@@ -1,0 +1,82 @@
+"""The recipe as a whole: its sections, what contradicts across them, its JSON schema and its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from readwrite_edit.recipe.adapter import Adapter
+from readwrite_edit.recipe.objective import Objective
+from readwrite_edit.recipe.section import Section, conflict
+from readwrite_edit.recipe.sections import Calibration, Data, Evaluation, Geometry, Model
+from readwrite_edit.recipe.training import Train
+
+SECTIONS: dict[str, type[Section]] = {
+    "model": Model,
+    "data": Data,
+    "calibration": Calibration,
+    "adapter": Adapter,
+    "objective": Objective,
+    "train": Train,
+    "geometry": Geometry,
+    "evaluation": Evaluation,
+}
+
+
+class Recipe(Section):
+    """Everything that determines a run: model, data, adapter, objective and training."""
+
+    model: Model = Field(description="The model to align.")
+    data: Data = Field(description="The preference data.")
+    calibration: Calibration = Field(Calibration(), description="Texts that the bases are computed from.")
+    adapter: Adapter = Field(Adapter(), description="Which matrices, which subspace, how wide.")
+    objective: Objective = Field(Objective(), description="The preference loss.")
+    train: Train = Field(Train(), description="Options of training, by the names of trl.DPOConfig.")
+    geometry: Geometry = Field(Geometry(), description="What geometry.jsonl records.")
+    evaluation: Evaluation = Field(Evaluation(), description="What is measured before and after.")
+    provenance: dict[str, str] | None = Field(
+        None, description="Written by a run into its own copy: versions of packages, hashes of model and data."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, value: Any) -> Any:
+        """A section whose every key is commented out reads as null: it stands for its defaults."""
+        if not isinstance(value, dict):
+            return value
+        return {key: {} if item is None and key in SECTIONS else item for key, item in value.items()}
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.adapter.basis == "contrastive" and not self.calibration.protect:
+            why = "the contrastive basis needs a protected text; expected calibration.protect to name one"
+            raise conflict(["calibration.protect", "adapter.basis"], why)
+        if self.model.device == "cpu" and self.train.fp16:
+            raise conflict(["train.fp16", "model.device"], "float16 mixed precision needs a GPU; expected false on cpu")
+        return self
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of a recipe, for editors that complete and check YAML."""
+    schema = Recipe.model_json_schema(mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "readwrite-edit recipe"}
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """SHA-256 (hex) of what a recipe says, whatever its layout, comments and provenance."""
+    content = recipe.model_dump(mode="json", exclude={"provenance"})
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def dpo_arguments(recipe: Recipe) -> dict[str, Any]:
+    """Keyword arguments for ``trl.DPOConfig`` from the sections train and objective.
+
+    The caller adds what a recipe can not set (``output_dir`` and the like).
+    """
+    train = recipe.train.model_dump(mode="json")
+    if train["num_train_epochs"] is None:
+        del train["num_train_epochs"]
+    return train | recipe.objective.model_dump(mode="json", exclude={"name"})

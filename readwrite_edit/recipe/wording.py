@@ -1,0 +1,142 @@
+"""What a wrong value is called: the words of a recipe's problems."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic_core import ErrorDetails
+
+from readwrite_edit.recipe.owned import OWNED
+from readwrite_edit.recipe.problems import shortened
+from readwrite_edit.recipe.schema import SECTIONS, Recipe
+from readwrite_edit.recipe.section import Section
+from readwrite_edit.recipe.yaml_nodes import Path
+from readwrite_edit.terminal import printable
+
+_LONGEST_VALUE = 60
+_MANY_KEYS = 12
+_TYPES = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text (in quotes, if it looks like a number)",
+    "string_too_short": "text that is not empty",
+    "tuple_type": "a list",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "model_attributes_type": "a mapping of keys to values",
+}
+_LIMITS = {
+    "greater_than": ("gt", "a value above"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "a value below"),
+    "less_than_equal": ("le", "at most"),
+    "string_pattern_mismatch": ("pattern", "text that matches"),
+}
+_PEFT_NAMES = {"r": "adapter.rank", "target_modules": "adapter.modules", "layers_to_transform": "adapter.layers"}
+_LORA_ALPHA = "is always the rank: loaders that ignore alpha patterns then scale alike"
+
+
+def shown(value: object) -> str:
+    """A value as it may stand in a message: one line, short, no control characters."""
+    text = f"'{value}'" if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return shortened(printable(text[: 4 * _LONGEST_VALUE]), _LONGEST_VALUE)
+
+
+def wrong_value(error: ErrorDetails, given: object) -> str:
+    """What a value is and what was expected instead.
+
+    Args:
+        error: pydantic's account of it.
+        given: The value in the recipe.
+    """
+    return f"got {shown(given)}; {_expected(error, given)}"
+
+
+def _expected(error: ErrorDetails, given: object) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "literal_error":
+        return _one_of(re.findall(r"'([^']*)'", context["expected"]), given)
+    if kind in _TYPES:
+        return f"expected {_TYPES[kind]}"
+    if kind in _LIMITS:
+        key, words = _LIMITS[kind]
+        return f"expected {words} {context[key]}"
+    if kind in {"too_short", "too_long"}:
+        return f"expected a list of at least {context.get('min_length', 0)} items"
+    return str(context.get("message", error["msg"]))
+
+
+def _one_of(names: list[str], given: object) -> str:
+    near = get_close_matches(str(given)[:_LONGEST_VALUE], names, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"expected {'one of ' if len(names) > 1 else ''}{', '.join(names)}{hint}"
+
+
+def missing_key(path: Path) -> str:
+    """What a required key should hold."""
+    section = section_at(path[:-1])
+    field = section.model_fields.get(str(path[-1])) if section else None
+    return f"missing; expected text: {field.description}" if field else "missing"
+
+
+def unknown_key(path: Path) -> str:
+    """Why a key is not accepted and which one may have been meant."""
+    key, section = str(path[-1]), section_at(path[:-1])
+    if key in OWNED:
+        return f"can not be set in a recipe: {OWNED[key]}"
+    if key == "lora_alpha":
+        return f"can not be set in a recipe: {_LORA_ALPHA}"
+    siblings = list(section.model_fields) if section else []
+    elsewhere = _keys_named(key)
+    if elsewhere:
+        return f"unknown key; did you mean {' or '.join(elsewhere)}?"
+    near = get_close_matches(key[:_LONGEST_VALUE], siblings, n=1)
+    if near:
+        return f"unknown key; did you mean '{near[0]}'?"
+    if len(siblings) > _MANY_KEYS:
+        return "unknown key; readwrite-edit recipes schema lists those there are"
+    return f"unknown key; expected one of {', '.join(siblings)}" if siblings else "unknown key"
+
+
+def _keys_named(key: str) -> list[str]:
+    if key in _PEFT_NAMES:
+        return [_PEFT_NAMES[key]]
+    return [f"{name}.{key}" for name, section in SECTIONS.items() if key in section.model_fields][:3]
+
+
+def section_at(path: Path) -> type[Section] | None:
+    """The class that describes what stands at a path of a recipe."""
+    section: type[Section] | None = Recipe
+    for part in path:
+        if isinstance(part, int):
+            continue
+        field = section.model_fields.get(part) if section else None
+        section = _section_in(field.annotation) if field else None
+    return section
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _section_in(part))), None)
+
+
+def value_at(root: Any, path: Path) -> tuple[bool, Any]:
+    """Whether a path exists in plain values, and what is there."""
+    for part in path:
+        if isinstance(root, Mapping) and part in root:
+            root = root[part]
+        elif isinstance(root, list) and isinstance(part, int) and part < len(root):
+            root = root[part]
+        else:
+            return False, None
+    return True, root
+
+

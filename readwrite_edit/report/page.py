@@ -1,0 +1,66 @@
+"""The report of a run: one HTML file that holds everything it shows."""
+
+from __future__ import annotations
+
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from readwrite_edit.durable import write_text
+from readwrite_edit.report.curves import energy_by_layer, training_curves
+from readwrite_edit.report.facts import commands, facts, recorded_versions
+from readwrite_edit.report.figures_table import main_rows, other_rows
+from readwrite_edit.report.heatmap import heatmaps
+from readwrite_edit.report.record import RunRecord, read_record
+
+REPORT_NAME = "report.html"
+
+
+def write_report(run_path: Path) -> Path:
+    """Write ``report.html`` into a run folder: self-contained, nothing is fetched when it is opened.
+
+    Args:
+        run_path: Run folder; a run that did not finish is reported as far as it got.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        DataError: There is no run, or one of its files is damaged.
+    """
+    target = run_path / REPORT_NAME
+    write_text(target, render(read_record(run_path)))
+    return target
+
+
+def render(record: RunRecord) -> str:
+    """The report's HTML; the same run gives the same text."""
+    package = resources.files("readwrite_edit.report")
+    style = Markup(package.joinpath("report.css").read_text(encoding="utf-8"))  # our own file, not text from the run
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(package.joinpath("report.html").read_text(encoding="utf-8"))
+    return template.render(style=style, **_contents(record))
+
+
+def _contents(record: RunRecord) -> dict[str, Any]:
+    matrices = record.matrices
+    return {
+        "record": record,
+        "facts": facts(record),
+        "rows": main_rows(record.summary),
+        "other_rows": other_rows(record.summary),
+        "curves": Markup(training_curves(record.metrics)),  # matplotlib escapes what it draws
+        "energy": Markup(energy_by_layer(matrices)),
+        "heatmaps": heatmaps(matrices),
+        "snapshot_step": matrices[0]["step"] if matrices else None,
+        "generations": record.summary.get("generations", []),
+        "certificate": record.summary.get("certificate"),
+        "commands": commands(record.path),
+        "versions": recorded_versions(record.recipe),
+        "own_version": version("readwrite-edit"),
+        "matplotlib_version": version("matplotlib"),
+    }

@@ -1,0 +1,234 @@
+"""One pass of the model over a text, summing x xᵀ where its projections read.
+
+The sums run in the model's own pass: a hook on one module of each site takes
+the non-padding rows of its input, multiplies them in float32 and adds the
+product to a float64 sum. Projections that share an input share the sum. The
+language-model head is never reached: the pass ends at the last site.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from scipy.sparse.linalg import eigsh
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from readwrite_edit.errors import DataError, ModelError
+from readwrite_edit.geometry import subspace_overlap
+from readwrite_edit.models.pathways import Projection, find_pathways, module_of, unwrap
+from readwrite_edit.statistics.moments import OVERLAP_RANKS, Moments, Statistics
+from readwrite_edit.statistics.texts import prose_sequences, take_tokens
+
+Progress = Callable[[int, int], None]
+
+
+def collect_statistics(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    modules: Sequence[str] = ("q_proj", "k_proj"),
+    tokens: int = 8192,
+    batch_size: int = 8,
+    max_length: int = 256,
+    centred: bool = False,
+    first_position: bool = True,
+) -> Statistics:
+    """Collect the second moments that a read-subspace adapter needs.
+
+    Args:
+        model: Any supported causal language model, on its device.
+        tokenizer: Its tokenizer.
+        texts: Plain texts, one item a document.
+        modules: Canonical names of the projections whose inputs to measure.
+        tokens: How many tokens to read at most.
+        batch_size: Sequences in a forward pass.
+        max_length: Tokens in a sequence.
+        centred: Whether the statistics take the mean out of C.
+        first_position: Whether the first position of each sequence counts.
+
+    Returns:
+        Statistics per site.
+
+    Raises:
+        ModelError: The architecture is unknown, or an activation is not finite.
+        DataError: The texts hold no token.
+    """
+    sequences = take_tokens(prose_sequences(texts, tokenizer, max_length=max_length), tokens)
+    return collect_token_statistics(
+        model,
+        sequences,
+        find_pathways(model).select(modules),
+        batch_size=batch_size,
+        centred=centred,
+        first_position=first_position,
+    )
+
+
+def collect_token_statistics(
+    model: PreTrainedModel,
+    sequences: Sequence[Sequence[int]],
+    projections: Sequence[Projection],
+    *,
+    batch_size: int = 8,
+    centred: bool = False,
+    first_position: bool = True,
+    progress: Progress | None = None,
+) -> Statistics:
+    """Collect second moments over tokenised sequences.
+
+    Args:
+        model: The model; put in evaluation mode for the pass and left as it was.
+        sequences: Token ids.
+        projections: Those whose inputs to measure; a shared input is summed once.
+        batch_size: Sequences in a forward pass; they are ordered by length.
+        centred: Whether the statistics take the mean out of C.
+        first_position: Whether the first position of each sequence counts.
+        progress: Called with (tokens done, tokens in all) after each batch.
+
+    Returns:
+        Statistics per site, on the model's device.
+
+    Raises:
+        DataError: There is no token to count.
+        ModelError: An activation is not finite.
+    """
+    counted = sum(max(0, len(sequence) - (not first_position)) for sequence in sequences)
+    if not counted:
+        raise DataError("the calibration text holds no token; give a longer text or raise calibration.tokens")
+    sums = {site: _Sum(first_position) for site in dict.fromkeys(p.site for p in projections)}
+    readers = {p.site: module_of(model, p) for p in projections}
+    done, total = 0, sum(map(len, sequences))
+    with _summing(readers, sums) as new_batch, _evaluating(model), torch.no_grad():
+        for index, (input_ids, attention_mask) in enumerate(token_batches(sequences, batch_size)):
+            new_batch(attention_mask.to(model.device), index % 2)
+            _run_to_last_site(model, input_ids.to(model.device), attention_mask.to(model.device))
+            done += int(attention_mask.sum())
+            if progress:
+                progress(done, total)
+    return Statistics({site: found.moments(site) for site, found in sums.items()}, counted, centred)
+
+
+def token_batches(sequences: Sequence[Sequence[int]], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Right-padded batches, longest first, so that little padding is computed.
+
+    Args:
+        sequences: Token ids.
+        batch_size: Sequences in a batch.
+
+    Yields:
+        ``input_ids`` and ``attention_mask``, both (batch, time), int64.
+    """
+    ordered = sorted((list(s) for s in sequences if s), key=len, reverse=True)
+    for start in range(0, len(ordered), batch_size):
+        rows = ordered[start : start + batch_size]
+        longest = len(rows[0])
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+        yield ids, mask
+
+
+class _Sum:
+    """Running sums of one site, in two halves."""
+
+    def __init__(self, first_position: bool) -> None:
+        self.first_position = first_position
+        self.total: Tensor | None = None
+        self.rows = [0, 0]
+        self.first_energy = 0.0
+
+    def add(self, x: Tensor, mask: Tensor, half: int) -> None:
+        """Add the rows of x (batch, time, d) that the mask (batch, time) keeps."""
+        first = x[:, 0].float()
+        if not self.first_position:
+            x, mask = x[:, 1:], mask[:, 1:]
+        rows = (x[mask] if not mask.all() else x.flatten(0, 1)).float()
+        if self.total is None:
+            dim = rows.shape[1]
+            self.total = torch.zeros(2, dim, dim, dtype=torch.float64, device=rows.device)
+            self.sum = torch.zeros(dim, dtype=torch.float64, device=rows.device)
+        self.total[half] += rows.T @ rows
+        self.sum += rows.sum(dim=0)
+        self.rows[half] += rows.shape[0]
+        self.first_energy += float(first.double().square().sum())
+
+    def moments(self, site: str) -> Moments:
+        """The finished moments; ModelError where they are not finite."""
+        if self.total is None:
+            raise ModelError(f"the module that reads site '{site}' was never called in a forward pass of the model")
+        total = self.total.sum(dim=0)
+        if not bool(torch.isfinite(total).all()):
+            raise ModelError(f"the input of site '{site}' is not finite: the weights hold NaN or infinity, or overflow")
+        count = sum(self.rows)
+        share = self.first_energy / float(total.trace()) if self.first_position else math.nan
+        return Moments(total, self.sum / count, count, share, self._overlap())
+
+    def _overlap(self) -> dict[int, float]:
+        """Overlap of the top-k subspaces of the halves; k must leave each half enough rows."""
+        assert self.total is not None
+        dim = self.total.shape[1]
+        ranks = [k for k in OVERLAP_RANKS if k < dim and k <= min(self.rows)]
+        if not ranks:
+            return {}
+        first, second = (_leading(half, max(ranks)) for half in self.total.cpu())
+        return {k: subspace_overlap(first[:, :k], second[:, :k]) for k in ranks}
+
+
+def _leading(matrix: Tensor, k: int) -> Tensor:
+    """Top-k eigenvectors by Lanczos iteration, (d, k): far cheaper than all of them."""
+    start = torch.ones(matrix.shape[0], dtype=torch.float64).numpy()
+    values, vectors = eigsh(matrix.numpy(), k=k, which="LA", v0=start)
+    return torch.from_numpy(vectors[:, values.argsort()[::-1]].copy())
+
+
+class _LastSiteReached(Exception):  # noqa: N818 - it reports success
+    """Ends a forward pass early; never leaves this module."""
+
+
+@contextmanager
+def _summing(readers: Mapping[str, nn.Module], sums: Mapping[str, _Sum]) -> Iterator[Callable[[Tensor, int], None]]:
+    """Hook the sums into the model; yields a function that announces the next batch."""
+    batch: dict[str, object] = {}
+    reached: set[str] = set()
+
+    def announce(mask: Tensor, half: int) -> None:
+        batch.update(mask=mask.bool(), half=half)
+        reached.clear()
+
+    def hook_for(site: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            sums[site].add(inputs[0], batch["mask"], batch["half"])  # type: ignore[arg-type]
+            reached.add(site)
+            if len(reached) == len(sums):
+                raise _LastSiteReached
+
+        return hook
+
+    handles = [module.register_forward_pre_hook(hook_for(site)) for site, module in readers.items()]
+    try:
+        yield announce
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _run_to_last_site(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> None:
+    backbone = unwrap(model).base_model
+    try:
+        backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    except _LastSiteReached:
+        pass

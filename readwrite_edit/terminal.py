@@ -1,0 +1,31 @@
+"""Text that came from files, made safe to print on a terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+
+
+def printable(text: str, *, keep_newlines: bool = False) -> str:
+    """Replace control and formatting characters by visible escapes.
+
+    A name or a model's output may hold escape sequences or text-direction
+    marks; none of them may reach a terminal.
+
+    Args:
+        text: Any text.
+        keep_newlines: Let line feeds and tabs through.
+
+    Returns:
+        The text with every control character written as ``\\xNN`` or ``\\uNNNN``.
+    """
+    return "".join(
+        char if (keep_newlines and char in "\n\t") or unicodedata.category(char) not in _HIDDEN else _escape(char)
+        for char in text
+    )
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
