@@ -1,0 +1,1 @@
+"""The recipes that ship; readwrite_edit.recipe.catalogue finds them."""

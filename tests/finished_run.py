@@ -43,30 +43,11 @@ def write_summary(run: Path, **changes: Any) -> None:
 
 
 def write_tiny_base(folder: Path, *, seed: int = 0) -> Path:
-    """Save a random two-layer Llama with a character tokenizer, loadable by stock transformers."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    """Save a random two-layer Llama with its tokenizer, loadable by stock transformers."""
+    from tests.tiny_models import tiny_model, tiny_tokenizer
 
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=96,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    letters = {"<end>": 0} | {chr(code): code - 31 for code in range(32, 126)}
-    tokenizer = Tokenizer(models.BPE(vocab=letters, merges=[], unk_token="<end>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>").save_pretrained(folder)
+    tiny_model("llama", seed).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
     return folder
 
 
@@ -86,8 +67,12 @@ def write_tiny_adapter(run: Path, base: Path, *, rank: int = 4) -> Path:
             parameter.data.normal_(std=0.5, generator=generator)
     model.save_pretrained(run / "adapter")
     (run / "adapter" / "README.md").unlink(missing_ok=True)
-    metadata = {"schema": 1, "base": {"weights_hash": weights_hash(model), "dtype": "float32"}}
+    recorded = {"source": str(base), "revision": None, "weights_hash": weights_hash(model), "dtype": "float32"}
+    metadata = {"schema": 1, "base": recorded | {"quantization": None, "device": "cpu"}}
     (run / "adapter" / "readwrite_edit.json").write_text(json.dumps(metadata))
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["provenance"]["weights_sha256"] = weights_hash(model)
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     return run / "adapter"
 
 
@@ -105,6 +90,7 @@ def _recipe(base: str, modules: tuple[str, ...], steps: int) -> dict[str, Any]:
         "adapter": {"modules": list(modules), "layers": "all", "basis": "principal", "rank": RANK},
         "objective": {"name": "dpo", "beta": 0.1},
         "train": {"learning_rate": 1e-3, "per_device_train_batch_size": 8, "max_steps": steps, "seed": 0},
+        "provenance": {"torch": "2.13.0", "peft": "0.21.2", "python": "3.11.2", "weights_sha256": "0" * 64},
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.coordinate import Coordinate
 from textual.widgets import DataTable, Static
 
 from readwrite_edit.terminal import printable
@@ -42,7 +43,7 @@ class GeometryTable(Vertical):
             self._grid = new
             for row, cells in enumerate(_rows(new)):
                 for column, cell in enumerate(cells):
-                    table.update_cell_at((row, column), cell)
+                    table.update_cell_at(Coordinate(row, column), cell)
         else:
             self._grid = new
             _rebuild(table, new)

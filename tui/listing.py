@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from readwrite_edit.runs.folder import RunFolder
-from readwrite_edit.runs.reader import RunView, last_value, list_runs, recent_metrics
+from readwrite_edit.runs.reader import RunView, last_value, list_runs
 from readwrite_edit.runs.wording import GLYPHS, age_text, number_text, step_text
 from readwrite_edit.terminal import printable
 
@@ -48,7 +48,7 @@ class Listing:
         signature = status.st_mtime_ns, status.st_size
         known = self._losses.get(path)
         if known is None or known[0] != signature:
-            known = signature, number_text(last_value(recent_metrics(path), "loss"))
+            known = signature, number_text(last_value(path, "loss"))
             self._losses[path] = known
         return known[1]
 

@@ -11,6 +11,7 @@ from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.coordinate import Coordinate
 from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Static
@@ -87,7 +88,7 @@ class RunsScreen(Screen[None]):
         """Put the rows into the table; the cursor stays on its run."""
         self._reading = False
         root = printable(str(self._listing.root))
-        self.query_one("#title", Static).update(f"readwrite-edit  runs in {root}  {_census(message.rows)}")
+        self.query_one("#title", Static).update(f"readwrite-edit  {_census(message.rows)}  in {root}")
         empty = self.query_one("#empty", Static)
         empty.update(
             message.problem or f"No runs in {root} yet. Start one: readwrite-edit align --recipe dpo_readonly.yaml"
@@ -114,7 +115,7 @@ class RunsScreen(Screen[None]):
         for number, (old, new) in enumerate(zip(self._rows, rows, strict=True)):
             for column, (before, after) in enumerate(zip(old.cells, new.cells, strict=True)):
                 if before != after:
-                    table.update_cell_at((number, column), _styled(new)[column], update_width=True)
+                    table.update_cell_at(Coordinate(number, column), _styled(new)[column], update_width=True)
 
     @property
     def chosen(self) -> RunRow | None:
@@ -147,4 +148,4 @@ def _styled(row: RunRow) -> list[Text]:
 
 def _census(rows: list[RunRow]) -> str:
     counts = Counter(row.view.status for row in rows)
-    return ", ".join(f"{count} {status}" for status, count in counts.most_common())
+    return ", ".join(f"{count} {status}" for status, count in counts.most_common()) or "no runs"

@@ -53,15 +53,21 @@ class Certificate:
 
 
 def certify_folder(
-    folder: Path, base: str, base_hash: str, *, revision: str | None = None, exact: bool = False
+    folder: Path,
+    base: str,
+    base_hash: str,
+    *,
+    bases: Mapping[str, Tensor] | None = None,
+    exact: bool = False,
 ) -> Certificate:
     """Check a saved adapter against its base.
 
     Args:
         folder: Adapter folder.
-        base: Folder or Hub id that stock transformers loads the base from.
+        base: Folder from which stock transformers loads the base.
         base_hash: Hash of the weights of that base.
-        revision: Of a Hub base.
+        bases: Module to basis, (d_in, rank), as chosen before training; without
+            them lora_A stands for the basis, once its hash has shown that it is.
         exact: Demand logits equal bit for bit, as on the machine that trained it;
             else a difference within the dtype's rounding passes and is reported.
 
@@ -80,12 +86,12 @@ def certify_folder(
         )
     _check_modules(folder, metadata, tensors)
     record = LogitsRecord.from_dict(metadata["logits"])
-    measured = stock_logits(base, folder, record.input_ids, dtype=metadata["base"]["dtype"], revision=revision)
+    measured = stock_logits(base, folder, record.input_ids, base_fields=metadata["base"])
     checks = (
         _finite(tensors),
         _configuration(folder, config),
         _basis(metadata, tensors),
-        _containment(metadata, tensors),
+        _containment(metadata, tensors, bases or {}),
         _rows(metadata, tensors),
         record.check_reload(measured["adapter"], exact=exact),
         record.check_merge(measured["adapter"], measured["merged"], metadata["rounding_loss"]),
@@ -144,23 +150,28 @@ def _basis(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[
     return "basis", True, f"lora_A equals the basis bit for bit in {len(frozen)} modules"
 
 
-def _containment(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[str, bool, str]:
+def _containment(
+    metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], bases: Mapping[str, Tensor]
+) -> tuple[str, bool, str]:
     worst = 0.0
     for name, module in metadata["modules"].items():
         if module["basis_sha256"] is not None:
-            worst = max(worst, _outside(tensors[_key(name, "B")], tensors[_key(name, "A")], module["basis_error"]))
+            lora_a = tensors[_key(name, "A")]
+            worst = max(worst, _outside(tensors[_key(name, "B")], lora_a, bases.get(name, lora_a.T)))
     return "containment", worst <= CONTAINMENT, f"largest ‖ΔW(I − UUᵀ)‖/‖ΔW‖ is {worst:.1e} (limit {CONTAINMENT:.0e})"
 
 
-def _outside(lora_b: Tensor, lora_a: Tensor, basis_error: float) -> float:
-    """‖ΔW(I − UUᵀ)‖_F/‖ΔW‖_F in float32, plus how far U itself was off when it was saved."""
-    update = LowRank(lora_b.float(), lora_a.float())
+def _outside(lora_b: Tensor, lora_a: Tensor, basis: Tensor) -> float:
+    """‖ΔW(I − UUᵀ)‖_F/‖ΔW‖_F, without forming ΔW.
+
+    A basis stored in half precision is not orthonormal to this accuracy: there
+    U spans the same columns.
+    """
+    orthonormal = basis.double() if basis.dtype == torch.float32 else torch.linalg.qr(basis.double())[0]
+    update = LowRank(lora_b.double(), lora_a.double())
     norm = update.squared_norm().sqrt()
-    if norm == 0:
-        return 0.0
-    basis = torch.linalg.qr(lora_a.double().T)[0].float()
-    dense = update.dense()
-    return float(torch.linalg.vector_norm(dense - (dense @ basis) @ basis.T) / norm) + basis_error
+    left_over = LowRank(update.B, update.A - (update.A @ orthonormal) @ orthonormal.T)
+    return float(left_over.squared_norm().clamp_min(0).sqrt() / norm) if norm > 0 else 0.0
 
 
 def _rows(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[str, bool, str]:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from readwrite_edit.errors import AdapterError
+from readwrite_edit.models.loading import quantization_options
 
 _KEPT = 16
 _RELATIVE_TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2, "float16": 5e-3}
@@ -92,16 +93,15 @@ class LogitsRecord:
 
 
 def stock_logits(
-    base: str, folder: Path, input_ids: Sequence[Sequence[int]], *, dtype: str, revision: str | None = None
+    base: str, folder: Path, input_ids: Sequence[Sequence[int]], *, base_fields: Mapping[str, Any]
 ) -> dict[str, Tensor]:
     """Logits with the adapter and with it merged, from a process without this package.
 
     Args:
-        base: Folder or Hub id.
+        base: Folder of the base.
         folder: Adapter folder.
         input_ids: Sequences of one length.
-        dtype: Name of the base's dtype.
-        revision: Of a Hub base.
+        base_fields: The adapter's record of its base: ``dtype``, ``quantization`` and ``device``.
 
     Returns:
         ``adapter`` and ``merged``, each (sequences, time, vocabulary), float32.
@@ -113,7 +113,8 @@ def stock_logits(
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "logits.safetensors"
         order = {"base": base, "adapter": str(folder), "input_ids": [list(row) for row in input_ids]}
-        order |= {"dtype": dtype, "revision": revision, "output": str(output), "threads": torch.get_num_threads()}
+        order |= {"output": str(output), "threads": torch.get_num_threads(), "device": base_fields["device"]}
+        order |= {"dtype": base_fields["dtype"], "quantization": quantization_options(base_fields["quantization"])}
         process = subprocess.run(
             [sys.executable, "-I", str(script)], input=json.dumps(order), capture_output=True, text=True, check=False
         )

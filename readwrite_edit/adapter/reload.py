@@ -11,17 +11,22 @@ import sys
 import torch
 from peft import PeftModel
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 
 def main() -> None:
     """Load, run, merge, run again, write."""
     order = json.load(sys.stdin)
     torch.set_num_threads(order["threads"])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = order["device"] if order["device"] == "cpu" or torch.cuda.is_available() else "cpu"
+    quantization = BitsAndBytesConfig(**order["quantization"]) if order["quantization"] else None
     base = AutoModelForCausalLM.from_pretrained(
-        order["base"], revision=order["revision"], dtype=getattr(torch, order["dtype"]), use_safetensors=True
-    ).to(device)
+        order["base"],
+        dtype=getattr(torch, order["dtype"]),
+        quantization_config=quantization,
+        device_map=None if device == "cpu" else {"": device},
+        use_safetensors=True,
+    )
     model = PeftModel.from_pretrained(base, order["adapter"]).eval()
     input_ids = torch.tensor(order["input_ids"], device=device)
     with torch.no_grad():

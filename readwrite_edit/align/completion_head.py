@@ -145,7 +145,7 @@ def install_completion_head(model: PreTrainedModel) -> None:
         model: Bare model on a CPU whose output embeddings are not trained.
     """
     trl_forward = model.forward
-    head = _head_of(model)
+    head = language_model_head(model)
 
     @functools.wraps(type(model).forward)
     def forward(self: PreTrainedModel, *args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
@@ -211,10 +211,19 @@ def length_groups(lengths: Sequence[int]) -> Iterator[tuple[list[int], int]]:
         yield sorted(group), lengths[group[0]]
 
 
-def _head_of(model: PreTrainedModel) -> LanguageModelHead:
-    """The head's arithmetic, read from the configuration under the names that architectures use."""
+def language_model_head(model: PreTrainedModel) -> LanguageModelHead:
+    """A model's own head, its factors read from the configuration.
+
+    Args:
+        model: Bare causal language model.
+
+    Returns:
+        What turns its final hidden states into logits.
+    """
     config = model.config.get_text_config()
     embeddings = model.get_output_embeddings()
-    scale = next((getattr(config, name) for name in ("logit_scale",) if getattr(config, name, None) is not None), 1.0)
+    scale = getattr(config, "logit_scale", None)
     softcap = getattr(config, "final_logit_softcapping", None)
-    return LanguageModelHead(embeddings.weight.detach(), getattr(embeddings, "bias", None), float(scale), softcap)
+    return LanguageModelHead(
+        embeddings.weight.detach(), getattr(embeddings, "bias", None), 1.0 if scale is None else scale, softcap
+    )

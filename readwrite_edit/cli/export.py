@@ -12,8 +12,6 @@ from readwrite_edit.terminal import printable
 if TYPE_CHECKING:
     from readwrite_edit.export import ExportedFile
 
-_RUNS = Path("runs")
-
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
@@ -22,7 +20,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="write a finished run as files that stock tools load",
         description="Write the adapter of a finished run, or the merged model, with a model card; upload it if asked.",
     )
-    parser.add_argument("run_name", metavar="RUN", help="run folder, its name under runs/, or 'last'")
+    parser.add_argument("which", metavar="RUN", help="a run's folder, its name, the beginning of it, or 'last'")
+    parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of runs (default: %(default)s)")
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write, missing or empty")
     parser.add_argument("--merge", action="store_true", help="write the merged model instead of the adapter")
     parser.add_argument("--push", metavar="OWNER/NAME", help="upload the folder to this Hub repository")
@@ -43,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         raise ExportError("--private and --revision belong to an upload: add --push OWNER/NAME")
     if args.push:
         check_upload(args.push)  # before a merge takes its minutes
-    run_path = resolve_run(args.run_name, _RUNS)
+    run_path = resolve_run(args.which, args.root)
     if args.dry_run:
         _list(planned_files(run_path, args.to, merge=args.merge, force=args.force), f"would write to {args.to}")
         if args.push:

@@ -65,13 +65,13 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _row(view: RunView) -> tuple[str, ...]:
-    from readwrite_edit.runs.reader import last_value, recent_metrics
+    from readwrite_edit.runs.reader import last_value
     from readwrite_edit.runs.wording import GLYPHS, age_text, number_text, step_text
 
     status = f"{GLYPHS[view.status]} {view.status}"
     if view.status == "broken":
         return view.name, status, "", "", "", "", "", view.reason
-    loss = number_text(last_value(recent_metrics(view.path), "loss"))
+    loss = number_text(last_value(view.path, "loss"))
     step = step_text(view.step, view.max_steps)
     return view.name, status, view.kind, view.recipe, step, loss, age_text(view.age_s), view.reason
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import torch
 from readwrite_edit.adapter.certify import read_adapter
 from readwrite_edit.adapter.save import CONFIG, METADATA, WEIGHTS, read_metadata
 from readwrite_edit.errors import AdapterError, ExportError
-from readwrite_edit.models.source import base_model_id, parse_source
 from readwrite_edit.report.record import RunRecord, read_record
 from readwrite_edit.runs.reader import read_run
 from readwrite_edit.runs.state import LIVE
@@ -26,18 +24,21 @@ class FinishedRun:
 
     Attributes:
         path: Run folder.
-        model: The recipe's section ``model``.
         metadata: The adapter's ``readwrite_edit.json``.
     """
 
     path: Path
-    model: dict[str, Any]
     metadata: dict[str, Any]
 
     @property
     def adapter(self) -> Path:
         """Folder of the adapter."""
         return self.path / "adapter"
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """The base as the adapter records it: source, revision, weights_hash, dtype, quantization."""
+        return dict(self.metadata["base"])
 
 
 def finished_run(path: Path) -> FinishedRun:
@@ -55,10 +56,11 @@ def finished_run(path: Path) -> FinishedRun:
         metadata = read_metadata(path / "adapter")
     except AdapterError as error:
         raise ExportError(f"{error}; resume the run to write it again: readwrite-edit align --resume {path}") from error
+    _check_shape(path, config, metadata)
     _check_finite(path, tensors)
-    _check_base(path, record, config)
+    _check_base(path, record, metadata)
     _check_certificate(path, record)
-    return FinishedRun(path, record.section("model"), metadata)
+    return FinishedRun(path, metadata)
 
 
 def _check_ended(path: Path) -> None:
@@ -75,17 +77,23 @@ def _check_finite(path: Path, tensors: dict[str, torch.Tensor]) -> None:
         raise ExportError(f"the adapter of {path} holds NaN or infinity in {bad[0]}: train again at a lower rate")
 
 
-def _check_base(path: Path, record: RunRecord, config: dict[str, Any]) -> None:
-    """Compare by name what has a name; a local base is compared by its weights when it is merged."""
-    made_for = str(config.get("base_model_name_or_path"))
-    if os.path.isabs(made_for) or Path(record.base_model).exists() or os.path.isabs(record.base_model):
-        return
-    expected = base_model_id(parse_source(record.base_model))
-    if made_for != expected:
+def _check_base(path: Path, record: RunRecord, metadata: dict[str, Any]) -> None:
+    expected, found = record.section("provenance").get("weights_sha256"), metadata["base"]["weights_hash"]
+    if expected != found:
         raise ExportError(
-            f"the adapter in {path} was made for {made_for}, the run's base is {expected}: put the run's own adapter"
-            f" back, or resume the run: readwrite-edit align --resume {path}"
+            f"the adapter in {path} was made for another base than the run's (weights hash {str(found)[:12]},"
+            f" the recipe records {str(expected)[:12]}): put the run's own adapter back, or readwrite-edit align --resume {path}"
         )
+
+
+def _check_shape(path: Path, config: Any, metadata: dict[str, Any]) -> None:
+    base = metadata.get("base")
+    whole = isinstance(base, dict) and base.keys() >= {"source", "revision", "weights_hash", "dtype", "quantization"}
+    odd = None if whole else METADATA
+    if not isinstance(config, dict):
+        odd = CONFIG
+    if odd is not None:
+        raise ExportError(f"{path / 'adapter' / odd} is damaged: readwrite-edit align --resume {path}")
 
 
 def _check_certificate(path: Path, record: RunRecord) -> None:

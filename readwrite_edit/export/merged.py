@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -36,7 +36,7 @@ def write_merged(run: FinishedRun, folder: Path) -> None:
         ExportError: The base has changed since the run, or the merged weights are not finite.
     """
     source = _source(run)
-    model = load_model(source, dtype=_dtype(run), device="cpu")
+    model = load_model(source, dtype=run.base["dtype"], device="cpu")
     _check_same_base(run, source, model)
     merged = merge_adapter(model, run.adapter)
     bad = [name for name, weight in merged.named_parameters() if not bool(torch.isfinite(weight).all())]
@@ -49,28 +49,20 @@ def write_merged(run: FinishedRun, folder: Path) -> None:
 
 def merged_bytes(run: FinishedRun) -> int:
     """Bytes that the merged weights will take, from the configuration alone."""
-    itemsize = torch.zeros((), dtype=getattr(torch, _dtype(run))).element_size()
+    itemsize = torch.zeros((), dtype=getattr(torch, run.base["dtype"])).element_size()
     return sum(weight.numel() for weight in build_meta_model(_source(run)).parameters()) * itemsize
 
 
 def _source(run: FinishedRun) -> ModelSource:
-    return parse_source(str(run.model.get("path", "")), run.model.get("revision"))
-
-
-def _dtype(run: FinishedRun) -> str:
-    return str(_base(run).get("dtype", "float32"))
-
-
-def _base(run: FinishedRun) -> dict[str, Any]:
-    return dict(run.metadata.get("base", {}))
+    return parse_source(run.base["source"], run.base["revision"])
 
 
 def _check_same_base(run: FinishedRun, source: ModelSource, model: PreTrainedModel) -> None:
-    if run.model.get("quantization"):
+    if run.base["quantization"]:
         return  # the recorded hash is that of the quantised weights; what is merged into are the full ones
-    expected, found = _base(run).get("weights_hash"), weights_hash(model)
+    expected, found = run.base["weights_hash"], weights_hash(model)
     if expected != found:
         raise ExportError(
             f"{source} is another base than the run's: its weights hash to {found[:12]}, the run recorded"
-            f" {str(expected)[:12]}; put the original model back, or export without --merge"
+            f" {expected[:12]}; put the original model back, or export without --merge"
         )

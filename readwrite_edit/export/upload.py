@@ -84,9 +84,11 @@ def _reported(folder: Path, repo_id: str, endpoint: str) -> Iterator[None]:
             f"{repo_id} was not uploaded, {endpoint} answered {status}: {reason}; {_kept(folder)}"
         ) from error
     except Exception as error:  # whatever the HTTP or storage client raises: its kinds change between releases
+        reason = _first_line(error)
+        hint = " (HF_HUB_DISABLE_XET=1 for one without xet)" if "xet" in reason else ""
         raise ExportError(
-            f"{repo_id} was not uploaded to {endpoint} ({type(error).__name__}: {_first_line(error)}):"
-            f" check the network and HF_ENDPOINT, then push again; {_kept(folder)}"
+            f"{repo_id} was not uploaded to {endpoint} ({type(error).__name__}: {reason}):"
+            f" check the network and HF_ENDPOINT{hint}, then push again; {_kept(folder)}"
         ) from error
 
 

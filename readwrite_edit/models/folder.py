@@ -12,7 +12,7 @@ from readwrite_edit.errors import ModelError
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def check_config(folder: Path) -> None:
@@ -100,7 +100,7 @@ def _why_no_config(folder: Path) -> str:
 
 
 def _why_no_weights(folder: Path) -> str:
-    pickled = sorted(path.name for pattern in _PICKLED for path in folder.glob(pattern))
+    pickled = sorted(path.name for path in folder.iterdir() if path.name.endswith(PICKLED))
     if not pickled:
         return f"no weights; expected {SINGLE} or {INDEX}"
     return (

@@ -1,28 +1,39 @@
-"""Models on the Hugging Face Hub: the files that are needed, and nothing that could run."""
+"""Models on the Hugging Face Hub: the files that are needed, and nothing that could run.
+
+One request with a time limit tells whether the Hub answers; if not, only its
+cache is looked at. Left to themselves, the download functions retry for minutes,
+and ``snapshot_download`` waits for ever for a server that accepts and stays silent.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import errors, snapshot_download
+from huggingface_hub import HfApi, errors, hf_hub_download
 
 from readwrite_edit.errors import ModelError
-from readwrite_edit.models.folder import INDEX, SINGLE, shard_files
+from readwrite_edit.models.folder import INDEX, PICKLED, SINGLE, shard_files
 from readwrite_edit.models.source import ModelSource
 
-_TEXT_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
+_TEXT_FILES = (".json", ".txt", ".model", ".jinja")
+_TIMEOUT_S = 10.0
+_log = logging.getLogger(__name__)
 
 
 def fetch_description(source: ModelSource) -> Path:
     """Download configuration and tokenizer of a model, or find them in the Hub's cache.
 
     Returns:
-        The folder of this revision in the cache.
+        The folder of this revision in the cache; its name is the commit.
+
+    Raises:
+        ModelError: No such repository or revision, no access, or no connection.
     """
     with _reported(source):
-        return _snapshot(source, _TEXT_FILES)
+        return _fetch_description(source)[0]
 
 
 def fetch_model(source: ModelSource) -> Path:
@@ -30,28 +41,56 @@ def fetch_model(source: ModelSource) -> Path:
 
     Pickled weights and code are never downloaded.
     """
-    folder = fetch_description(source)
-    wanted = shard_files(folder / INDEX) if (folder / INDEX).is_file() else [SINGLE]
     with _reported(source):
-        folder = _snapshot(source, [*_TEXT_FILES, *wanted])
-    if not any((folder / name).is_file() for name in wanted):
-        raise ModelError(
-            f"{source}: no safetensors weights here, and pickled ones are never loaded; use a converted copy"
-        )
+        folder, names, online = _fetch_description(source)
+        if SINGLE not in names and INDEX not in names:
+            raise ModelError(f"{source}: {_why_no_weights(names)}")
+        for name in [SINGLE] if SINGLE in names else shard_files(folder / INDEX):
+            _download(source, name, folder.name, online)
     return folder
 
 
-def _snapshot(source: ModelSource, patterns: list[str]) -> Path:
-    # Patterns match across folders: without the second list, copies in other formats would come along.
-    return Path(
-        snapshot_download(source.location, revision=source.revision, allow_patterns=patterns, ignore_patterns=["*/*"])
-    )
+def _fetch_description(source: ModelSource) -> tuple[Path, list[str], bool]:
+    """Folder in the cache, names of the repository's files, and whether the Hub answers."""
+    listed = _listing(source)
+    online = listed is not None
+    folder = _download(source, "config.json", source.revision, online).parent
+    names = sorted(path.name for path in folder.iterdir()) if listed is None else listed
+    for name in names:
+        if name.endswith(_TEXT_FILES) and "/" not in name:
+            _download(source, name, folder.name, online)
+    return folder, names, online
+
+
+def _listing(source: ModelSource) -> list[str] | None:
+    """Names of the repository's files; None where the Hub does not answer."""
+    try:
+        info = HfApi().model_info(source.location, revision=source.revision, timeout=_TIMEOUT_S)
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
+        raise
+    except Exception as error:  # no connection, by whatever name; what the cache lacks is reported from there
+        _log.info("%s: only the Hub's cache (%s)", source, error)
+        return None
+    return sorted(file.rfilename for file in info.siblings or [])
+
+
+def _download(source: ModelSource, name: str, revision: str | None, online: bool) -> Path:
+    return Path(hf_hub_download(source.location, name, revision=revision, local_files_only=not online))
+
+
+def _why_no_weights(names: list[str]) -> str:
+    pickled = [name for name in names if name.endswith(PICKLED)]
+    if pickled:
+        return f"only pickled weights ({pickled[0]}), which can run code and are never loaded; use a converted copy"
+    return f"no safetensors weights here ({SINGLE} or {INDEX})"
 
 
 @contextmanager
 def _reported(source: ModelSource) -> Iterator[None]:
     try:
         yield
+    except ModelError:
+        raise
     except errors.GatedRepoError as error:
         raise ModelError(f"{source}: access is gated; accept its terms on the Hub, then run `hf auth login`") from error
     except errors.RepositoryNotFoundError as error:
@@ -60,13 +99,13 @@ def _reported(source: ModelSource) -> Iterator[None]:
         ) from error
     except errors.RevisionNotFoundError as error:
         raise ModelError(f"{source}: the repository has no revision {source.revision!r}") from error
+    except errors.RemoteEntryNotFoundError as error:
+        raise ModelError(f"{source}: the repository has no config.json; expected a transformers model") from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise ModelError(
             f"{source}: no such folder, not in the Hub's cache, and the Hub can not be reached (network, or "
             "HF_HUB_OFFLINE set); connect, or name a local folder, or use bundled:smollm2-135m-instruct"
         ) from error
-    except ModelError:
-        raise
     except Exception as error:  # whatever the HTTP client raises: its kinds change between releases
         raise ModelError(f"{source}: the download failed ({_first_line(error)}); run again to go on with it") from error
 

@@ -58,7 +58,12 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 
 
 def load_model(
-    source: ModelSource, *, dtype: str = "auto", quantization: str | None = None, device: str | None = None
+    source: ModelSource,
+    *,
+    dtype: str = "auto",
+    quantization: str | None = None,
+    device: str | None = None,
+    attn_implementation: str | None = None,
 ) -> PreTrainedModel:
     """Causal language model, in eval mode.
 
@@ -67,12 +72,13 @@ def load_model(
         dtype: One of ``DTYPES``; ``auto`` is float32 on the CPU and the checkpoint's own elsewhere.
         quantization: None, ``nf4`` or ``int8`` (bitsandbytes).
         device: Such as ``cpu`` or ``cuda:0``; None takes the first CUDA device, else the CPU.
+        attn_implementation: transformers' name of one; None leaves the choice to it.
 
     Raises:
         ModelError: Not found, unsafe, damaged, incomplete, or an option that does not fit.
     """
     _check_options(dtype, quantization)
-    folder = _whole(source)
+    folder = model_folder(source)
     device = device or default_device()
     with _reported(source, "model"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -80,6 +86,7 @@ def load_model(
             dtype=_torch_dtype(dtype, device),
             device_map=None if device == "cpu" and not quantization else {"": device},
             quantization_config=_quantization_config(quantization),
+            attn_implementation=attn_implementation,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -111,8 +118,12 @@ def _description(source: ModelSource) -> Path:
     return folder
 
 
-def _whole(source: ModelSource) -> Path:
-    """Folder with configuration and checked weights."""
+def model_folder(source: ModelSource) -> Path:
+    """Folder from which stock transformers loads the model; its files are checked.
+
+    Raises:
+        ModelError: Not found, unsafe or damaged.
+    """
     folder = fetch_model(source) if source.kind == "hub" else _local_folder(source)
     check_config(folder)
     check_weights(folder)
@@ -143,17 +154,19 @@ def _torch_dtype(dtype: str, device: str) -> torch.dtype | str:
     return getattr(torch, dtype)
 
 
-def _quantization_config(quantization: str | None) -> Any:
+def quantization_options(quantization: str | None) -> dict[str, Any] | None:
+    """Plain arguments of transformers' ``BitsAndBytesConfig`` for a name of ours."""
     if quantization is None:
         return None
     if quantization == "int8":
-        return transformers.BitsAndBytesConfig(load_in_8bit=True)
-    return transformers.BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
+        return {"load_in_8bit": True}
+    four_bit = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": "bfloat16"}
+    return {"load_in_4bit": True, **four_bit}
+
+
+def _quantization_config(quantization: str | None) -> Any:
+    options = quantization_options(quantization)
+    return None if options is None else transformers.BitsAndBytesConfig(**options)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -114,9 +113,8 @@ def _local_source(path: str) -> ModelSource | None:
 def _bundle_name(name: str) -> str:
     if name in BUNDLES:
         return name
-    near = get_close_matches(name, BUNDLES, n=1)
-    hint = f"did you mean {_BUNDLED}{near[0]}?" if near else f"there is {', '.join(_BUNDLED + b for b in BUNDLES)}"
-    raise ModelError(f"no bundled model {name!r}: {hint}")
+    known = ", ".join(_BUNDLED + known for known in BUNDLES)
+    raise ModelError(f"no bundled model {name!r}: there is {known}")
 
 
 def _hub_id(path: str) -> str:

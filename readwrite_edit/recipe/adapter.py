@@ -51,33 +51,35 @@ class Contrastive(Section):
     """How the contrastive basis weighs the protected text."""
 
     form: Literal["generalized", "difference"] = Field(
-        "generalized",
+        default="generalized",
         description="'generalized': eigenvectors of (C, C_protect + ε tr(C_protect)/d I); "
         "'difference': of C/tr(C) − β C_protect/tr(C_protect).",
     )
-    epsilon: Positive = Field(1e-3, description="ε of the generalized form: smaller avoids protected directions more.")
-    beta: NonNegative = Field(1.0, description="β of the difference form.")
+    epsilon: Positive = Field(
+        default=1e-3, description="ε of the generalized form: smaller avoids protected directions more."
+    )
+    beta: NonNegative = Field(default=1.0, description="β of the difference form.")
 
 
 class Adapter(Section):
     """The read-subspace adapter ΔW = B Uᵀ: U frozen from statistics, B trained."""
 
     modules: Annotated[tuple[Role, ...], Field(min_length=1), OneOrMany()] = Field(
-        ("q_proj", "k_proj"), description="Matrices to adapt, by role whatever the architecture calls them."
+        default=("q_proj", "k_proj"), description="Matrices to adapt, by role whatever the architecture calls them."
     )
-    layers: Layers = Field("all", description="all, a list of layer numbers, or ranges such as 0-11,20.")
+    layers: Layers = Field(default="all", description="all, a list of layer numbers, or ranges such as 0-11,20.")
     basis: Basis = Field(
-        "principal",
+        default="principal",
         description="Where the adapter reads: the arm. 'lora' is plain LoRA, its A trained too.",
     )
-    rank: Count | None = Field(16, description="Width of every adapted matrix; null where 'energy' is given.")
+    rank: Count | None = Field(default=16, description="Width of every adapted matrix; null where 'energy' is given.")
     energy: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="Instead of a rank: the share of the input's energy that each basis must capture."
+        default=None, description="Instead of a rank: the share of the input's energy that each basis must capture."
     )
-    max_rank: Count = Field(128, description="Upper limit of the ranks that 'energy' chooses.")
-    contrastive: Contrastive = Field(Contrastive(), description="Options of the contrastive basis.")
-    gradient_rows: Count = Field(32, description="Training rows of the gradient that gives the gradient basis.")
-    seed: Seed = Field(0, description="Seed of the random basis and of plain LoRA's A.")
+    max_rank: Count = Field(default=128, description="Upper limit of the ranks that 'energy' chooses.")
+    contrastive: Contrastive = Field(default=Contrastive(), description="Options of the contrastive basis.")
+    gradient_rows: Count = Field(default=32, description="Training rows of the gradient that gives the gradient basis.")
+    seed: Seed = Field(default=0, description="Seed of the random basis and of plain LoRA's A.")
 
     @model_validator(mode="before")
     @classmethod
@@ -89,7 +91,7 @@ class Adapter(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.rank is not None and self.energy is not None:
-            raise conflict(["energy", "rank"], f"rank {self.rank} is given too; expected one of the two, the other null")
+            raise conflict(["energy", "rank"], f"rank {self.rank} is given too; set one of the two to null")
         if self.rank is None and self.energy is None:
             raise conflict(["rank", "energy"], "neither rank nor energy is given; expected one of the two")
         if self.basis == "lora" and self.energy is not None:

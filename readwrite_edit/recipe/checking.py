@@ -20,6 +20,7 @@ from readwrite_edit.recipe.section import CONFLICT
 from readwrite_edit.recipe.wording import missing_key, unknown_key, value_at, wrong_value
 from readwrite_edit.recipe.yaml_nodes import Path
 
+MOST_EXPLAINED = 200
 _STAND_IN = "stand-in"
 
 
@@ -51,53 +52,51 @@ class _Checker:
         self.gone: set[Path] = set()
 
     def run(self) -> Recipe | None:
-        """Check, take out what is wrong, check again; each round takes at least one key out."""
+        """Check, take out what is wrong, check again; each round changes at least one key."""
         while True:
             try:
                 return Recipe.model_validate(self.value)
             except ValidationError as error:
                 details = error.errors(include_url=False, include_input=False)
-            if not any([self._handle(detail) for detail in details]):
+            wrong = [_without_index(path) for detail in details for path in self._causes(detail)]
+            if not any([self._mend(path) for path in dict.fromkeys(wrong)]):
                 return None
 
-    def _handle(self, error: ErrorDetails) -> bool:
-        """Report one error and take its cause out; whether that changed anything."""
+    def _causes(self, error: ErrorDetails) -> list[Path]:
+        """Report one error, unless it follows from an earlier one; which paths to mend."""
         if error["type"] == CONFLICT:
             return self._conflict(error)
         path = self._existing(error["loc"])
         if error["type"] == "missing":
-            return self._missing((*path, error["loc"][len(path)]))
-        if not self._is_gone(path):
+            path = (*path, error["loc"][len(path)])
+        follows = self._is_gone(path) or (error["type"] == "missing" and path[-1] in SECTIONS)
+        if not follows:
             self._report(path, path, self._words(error, path))
-        return self._take_out(path)
+        return [path]
 
     def _words(self, error: ErrorDetails, path: Path) -> str:
+        if len(self.problems) > MOST_EXPLAINED:
+            return error["msg"]
+        if error["type"] == "missing":
+            return missing_key(path)
         if error["type"] == "extra_forbidden":
             return unknown_key(path)
-        return wrong_value(error, value_at(self.value, path)[1])
+        return wrong_value(error, value_at(self.value, path)[1], path)
 
-    def _missing(self, path: Path) -> bool:
-        section = len(path) == 1 and path[0] in SECTIONS
-        if not section and not self._is_gone(path):
-            self._report(path, path, missing_key(path))
-        _, parent = value_at(self.value, path[:-1])
-        parent[path[-1]] = {} if section else _STAND_IN
-        return True
-
-    def _conflict(self, error: ErrorDetails) -> bool:
+    def _conflict(self, error: ErrorDetails) -> list[Path]:
         section = self._existing(error["loc"])
         paths: list[Path] = [(*section, *key.split(".")) for key in error["ctx"]["keys"]]
         present = [path for path in paths if value_at(self.value, path)[0]]
-        if not any(self._is_gone(path) for path in paths):
+        if not any(self._is_gone(path) or self._lost_a_part(path) for path in paths):
             overridden = [path for path in present if self._origin(path).overridden]
             source = next(iter([*overridden, *present]), section)
             self._report(paths[0], source, self._conflict_words(error, paths[0]))
-        return any([self._take_out(path) for path in present])
+        return present
 
     def _conflict_words(self, error: ErrorDetails, path: Path) -> str:
         there, given = value_at(self.value, path)
         message = error["ctx"]["message"]
-        return wrong_value(error, given) if there and not isinstance(given, list | dict) else message
+        return wrong_value(error, given, path) if there and not isinstance(given, list | dict) else message
 
     def _report(self, path: Path, source: Path, message: str) -> None:
         self.problems.append(Problem(self._origin(source), path, message))
@@ -112,17 +111,30 @@ class _Checker:
     def _is_gone(self, path: Path) -> bool:
         return any(prefix in self.gone for prefix in _prefixes(path) if prefix)
 
-    def _take_out(self, path: Path) -> bool:
-        """Remove the key at a path; for an item of a list, the list, so that no index moves."""
-        self.gone.add(path)
-        while path and isinstance(path[-1], int):
-            path = path[:-1]
+    def _lost_a_part(self, path: Path) -> bool:
+        return any(gone[: len(path)] == path for gone in self.gone)
+
+    def _mend(self, path: Path) -> bool:
+        """Take out what is wrong, put in what is missing; whether that changed anything."""
         _, parent = value_at(self.value, path[:-1])
-        if not path or not isinstance(parent, dict) or path[-1] not in parent:
+        if not path or not isinstance(parent, dict):
             return False
+        if path[-1] in SECTIONS and path[-1] not in parent:
+            parent[path[-1]] = {}  # not gone: what it lacks is reported in the next round
+            return True
         self.gone.add(path)
-        del parent[path[-1]]
+        if path[-1] in parent:
+            del parent[path[-1]]
+        else:
+            parent[path[-1]] = _STAND_IN
         return True
+
+
+def _without_index(path: Path) -> Path:
+    """The list instead of its item: taking out an item would move the others."""
+    while path and isinstance(path[-1], int):
+        path = path[:-1]
+    return path
 
 
 def _prefixes(path: Path) -> Iterator[Path]:

@@ -42,8 +42,11 @@ class Problem:
 
     def __str__(self) -> str:
         """One line."""
-        key = f"{dotted(self.path)}: " if self.path else ""
+        key = f"{dotted(self.path)}: " if self.path and not self._named_by_override() else ""
         return f"{self.origin.label}: {key}{printable(self.message)}"
+
+    def _named_by_override(self) -> bool:
+        return self.origin.overridden and self.origin.label.startswith(f"--set {dotted(self.path)}=")
 
 
 def dotted(path: Path) -> str:

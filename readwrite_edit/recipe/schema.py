@@ -31,14 +31,14 @@ class Recipe(Section):
 
     model: Model = Field(description="The model to align.")
     data: Data = Field(description="The preference data.")
-    calibration: Calibration = Field(Calibration(), description="Texts that the bases are computed from.")
-    adapter: Adapter = Field(Adapter(), description="Which matrices, which subspace, how wide.")
-    objective: Objective = Field(Objective(), description="The preference loss.")
-    train: Train = Field(Train(), description="Options of training, by the names of trl.DPOConfig.")
-    geometry: Geometry = Field(Geometry(), description="What geometry.jsonl records.")
-    evaluation: Evaluation = Field(Evaluation(), description="What is measured before and after.")
+    calibration: Calibration = Field(default=Calibration(), description="Texts that the bases are computed from.")
+    adapter: Adapter = Field(default=Adapter(), description="Which matrices, which subspace, how wide.")
+    objective: Objective = Field(default=Objective(), description="The preference loss.")
+    train: Train = Field(default=Train(), description="Options of training, by the names of trl.DPOConfig.")
+    geometry: Geometry = Field(default=Geometry(), description="What geometry.jsonl records.")
+    evaluation: Evaluation = Field(default=Evaluation(), description="What is measured before and after.")
     provenance: dict[str, str] | None = Field(
-        None, description="Written by a run into its own copy: versions of packages, hashes of model and data."
+        default=None, description="Written by a run into its own copy: versions of packages, hashes of model and data."
     )
 
     @model_validator(mode="before")
@@ -68,7 +68,7 @@ def recipe_schema() -> dict[str, Any]:
 def recipe_hash(recipe: Recipe) -> str:
     """SHA-256 (hex) of what a recipe says, whatever its layout, comments and provenance."""
     content = recipe.model_dump(mode="json", exclude={"provenance"})
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def dpo_arguments(recipe: Recipe) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Strict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -70,10 +71,18 @@ class OrText:
         return {"anyOf": [handler(schema), {"type": "string"}]}
 
 
-Count = Annotated[int, Field(ge=1)]
+def _scalar(value: object) -> object:
+    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    message = "expected a finite number, text, true, false or null"
+    raise PydanticCustomError("scalar", "{message}", {"message": message})
+
+
+LARGEST = 2**31 - 1
+Scalar = Annotated[Any, BeforeValidator(_scalar, json_schema_input_type=bool | float | str | None)]
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
-Switch = Annotated[bool, Strict()]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from readwrite_edit.recipe.section import Count, OneOrMany, OrText, Positive, Section, Seed, Switch, Text, conflict
+from readwrite_edit.recipe.section import Count, OneOrMany, OrText, Positive, Section, Seed, Text, conflict
 
 _CHAT_TEXTS = {"builtin:chat", "builtin:chat_eval"}
 
@@ -19,18 +19,20 @@ class Model(Section):
     path: Text = Field(
         description="Where the model is: 'bundled:smollm2-135m-instruct', a folder, a .gguf file or a Hub id."
     )
-    revision: Text | None = Field(None, description="Branch, tag or commit of a Hub id.")
+    revision: Text | None = Field(default=None, description="Branch, tag or commit of a Hub id.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Type of the weights in memory; 'auto' follows the model's files and the device."
+        default="auto", description="Type of the weights in memory; 'auto' follows the model's files and the device."
     )
     quantization: Literal["nf4", "int8"] | None = Field(
-        None, description="Load the base weights quantised (bitsandbytes, needs a GPU); null keeps them as they are."
+        default=None,
+        description="Load the base weights quantised (bitsandbytes, needs a GPU); null keeps them as they are.",
     )
     attn_implementation: Text | None = Field(
-        None, description="transformers' name of the attention implementation: 'sdpa', 'eager', 'flash_attention_2', …"
+        default=None,
+        description="transformers' name of the attention implementation: 'sdpa', 'eager', 'flash_attention_2', …",
     )
     device: Annotated[str, Field(pattern=r"^(cpu|mps|(cuda|xpu|npu)(:[0-9]{1,3})?)$")] | None = Field(
-        None, description="'cpu', 'cuda', 'cuda:1', 'mps', …; null takes an accelerator where there is one."
+        default=None, description="'cpu', 'cuda', 'cuda:1', 'mps', …; null takes an accelerator where there is one."
     )
 
     @model_validator(mode="after")
@@ -46,16 +48,18 @@ class Data(Section):
     path: Text = Field(
         description="'builtin:concise', a .jsonl, .parquet or .csv file (relative to the current folder) or a Hub id."
     )
-    name: Text | None = Field(None, description="Configuration of a Hub data set.")
-    split: Text = Field("train", description="Split to train on.")
-    revision: Text | None = Field(None, description="Branch, tag or commit of a Hub data set.")
-    eval_path: Text | None = Field(None, description="Held-out data, in the forms of 'path'.")
-    eval_split: Text | None = Field(None, description="Held-out split of 'eval_path', or of 'path' without one.")
-    eval_rows: Count = Field(
-        32, description="Rows held out of the training data where neither eval_path nor eval_split is given."
+    name: Text | None = Field(default=None, description="Configuration of a Hub data set.")
+    split: Text = Field(default="train", description="Split to train on.")
+    revision: Text | None = Field(default=None, description="Branch, tag or commit of a Hub data set.")
+    eval_path: Text | None = Field(default=None, description="Held-out data, in the forms of 'path'.")
+    eval_split: Text | None = Field(
+        default=None, description="Held-out split of 'eval_path', or of 'path' without one."
     )
-    limit: Count | None = Field(None, description="Use only this many training rows, drawn with 'seed'.")
-    seed: Seed = Field(0, description="Seed of the held-out split and of 'limit'.")
+    eval_rows: Count = Field(
+        default=32, description="Rows held out of the training data where neither eval_path nor eval_split is given."
+    )
+    limit: Count | None = Field(default=None, description="Use only this many training rows, drawn with 'seed'.")
+    seed: Seed = Field(default=0, description="Seed of the held-out split and of 'limit'.")
 
 
 def _only_path_is_required(schema: dict[str, Any]) -> None:
@@ -69,10 +73,10 @@ class ProtectedText(Section):
 
     path: Text = Field(description="'builtin:prose', 'builtin:chat', a .txt or .jsonl file or a Hub data set.")
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,40}$")] = Field(
-        description="Name in metrics (kl_NAME, perplexity_NAME); by default the last part of the path."
+        description="Name in metrics (kl_NAME): letters, digits, _ . and -; by default the last part of the path."
     )
-    weight: Positive = Field(1.0, description="Weight beside the other texts of the list.")
-    tokens: Count = Field(4096, description="Tokens to read of it.")
+    weight: Positive = Field(default=1.0, description="Weight beside the other texts of the list.")
+    tokens: Count = Field(default=4096, description="Tokens to read of it.")
     format: Literal["text", "chat"] = Field(
         description="'text': plain text; 'chat': messages through the chat template. Default: by the path."
     )
@@ -110,15 +114,17 @@ PROMPTS: Any = (
 class Calibration(Section):
     """The texts whose activations give the bases, and the texts to protect."""
 
-    path: Text | None = Field(None, description="Text to collect statistics on; null: the training data itself.")
-    tokens: Count = Field(8192, description="Tokens to collect statistics on.")
-    batch_size: Count = Field(8, description="Sequences per forward pass.")
-    max_length: Count = Field(256, description="Longest sequence in tokens; longer texts are cut.")
-    centred: Switch = Field(False, description="Subtract the mean: covariance instead of second moment.")
-    first_position: Switch = Field(True, description="Include the first position of sequences (attention sinks).")
-    seed: Seed = Field(0, description="Seed of the choice of texts.")
+    path: Text | None = Field(
+        default=None, description="Text to collect statistics on; null: the training data itself."
+    )
+    tokens: Count = Field(default=8192, description="Tokens to collect statistics on.")
+    batch_size: Count = Field(default=8, description="Sequences per forward pass.")
+    max_length: Count = Field(default=256, description="Longest sequence in tokens; longer texts are cut.")
+    centred: bool = Field(default=False, description="Subtract the mean: covariance instead of second moment.")
+    first_position: bool = Field(default=True, description="Include the first position of sequences (attention sinks).")
+    seed: Seed = Field(default=0, description="Seed of the choice of texts.")
     protect: Texts = Field(
-        PROSE_AND_CHAT,
+        default=PROSE_AND_CHAT,
         description="Texts to stay the same on: they give the contrastive basis and the price of an update.",
     )
 
@@ -131,19 +137,19 @@ class Calibration(Section):
 class Geometry(Section):
     """What geometry.jsonl records during training."""
 
-    k: Count = Field(16, description="Directions of the subspaces that fractions are measured against.")
-    every: Count = Field(4, description="Steps between two snapshots.")
+    k: Count = Field(default=16, description="Directions of the subspaces that fractions are measured against.")
+    every: Count = Field(default=4, description="Steps between two snapshots.")
 
 
 class Evaluation(Section):
     """What is measured before and after, beside the held-out preference data."""
 
-    texts: Texts = Field(HELD_OUT_PROSE_AND_CHAT, description="Texts for KL to the base model and perplexity.")
-    tokens: Count = Field(2048, description="Upper limit of tokens read of each text.")
+    texts: Texts = Field(default=HELD_OUT_PROSE_AND_CHAT, description="Texts for KL to the base model and perplexity.")
+    tokens: Count = Field(default=2048, description="Upper limit of tokens read of each text.")
     generations: Annotated[tuple[Text, ...], OneOrMany()] = Field(
-        PROMPTS, description="Prompts answered before and after, side by side."
+        default=PROMPTS, description="Prompts answered before and after, side by side."
     )
-    max_new_tokens: Count = Field(48, description="Longest answer in tokens.")
+    max_new_tokens: Count = Field(default=48, description="Longest answer in tokens.")
 
     @model_validator(mode="after")
     def _distinct_names(self) -> Self:
@@ -156,4 +162,3 @@ def _check_distinct(key: str, texts: tuple[ProtectedText, ...]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise conflict([key], f"two texts are named {twice[0]!r}; expected distinct names (set name: on one)")
-

@@ -37,10 +37,16 @@ _LIMITS = {
     "greater_than_equal": ("ge", "at least"),
     "less_than": ("lt", "a value below"),
     "less_than_equal": ("le", "at most"),
-    "string_pattern_mismatch": ("pattern", "text that matches"),
 }
-_PEFT_NAMES = {"r": "adapter.rank", "target_modules": "adapter.modules", "layers_to_transform": "adapter.layers"}
-_LORA_ALPHA = "is always the rank: loaders that ignore alpha patterns then scale alike"
+_OTHER_NAMES = {
+    "r": "adapter.rank",
+    "target_modules": "adapter.modules",
+    "layers_to_transform": "adapter.layers",
+    "lr": "train.learning_rate",
+    "epochs": "train.num_train_epochs",
+    "steps": "train.max_steps",
+}
+_LORA_ALPHA = "it is always the rank: loaders that ignore alpha patterns then scale alike"
 
 
 def shown(value: object) -> str:
@@ -49,14 +55,16 @@ def shown(value: object) -> str:
     return shortened(printable(text[: 4 * _LONGEST_VALUE]), _LONGEST_VALUE)
 
 
-def wrong_value(error: ErrorDetails, given: object) -> str:
+def wrong_value(error: ErrorDetails, given: object, path: Path) -> str:
     """What a value is and what was expected instead.
 
     Args:
         error: pydantic's account of it.
         given: The value in the recipe.
+        path: Where it stands.
     """
-    return f"got {shown(given)}; {_expected(error, given)}"
+    described = error["type"] == "string_pattern_mismatch"
+    return f"got {shown(given)}; {f'expected {_description(path)}' if described else _expected(error, given)}"
 
 
 def _expected(error: ErrorDetails, given: object) -> str:
@@ -81,9 +89,13 @@ def _one_of(names: list[str], given: object) -> str:
 
 def missing_key(path: Path) -> str:
     """What a required key should hold."""
+    return f"missing; expected {_description(path)}"
+
+
+def _description(path: Path) -> str:
     section = section_at(path[:-1])
     field = section.model_fields.get(str(path[-1])) if section else None
-    return f"missing; expected text: {field.description}" if field else "missing"
+    return f"text: {field.description}" if field else "text"
 
 
 def unknown_key(path: Path) -> str:
@@ -106,8 +118,8 @@ def unknown_key(path: Path) -> str:
 
 
 def _keys_named(key: str) -> list[str]:
-    if key in _PEFT_NAMES:
-        return [_PEFT_NAMES[key]]
+    if key in _OTHER_NAMES:
+        return [_OTHER_NAMES[key]]
     return [f"{name}.{key}" for name, section in SECTIONS.items() if key in section.model_fields][:3]
 
 
@@ -138,5 +150,3 @@ def value_at(root: Any, path: Path) -> tuple[bool, Any]:
         else:
             return False, None
     return True, root
-
-

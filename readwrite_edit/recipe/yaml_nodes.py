@@ -17,6 +17,8 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 Path = tuple[str | int, ...]
 DEEPEST = 20
+_LINE_BREAKS = frozenset("\x85\u2028\u2029\ufeff")
+_BROKEN = "half of a surrogate pair in the text; expected whole characters"
 
 _SCALARS = (
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF)$", "tTfFyYnNoO"),
@@ -63,6 +65,15 @@ class _Dumper(yaml.SafeDumper):
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)  # type: ignore[no-untyped-call]
+
+
+def _text(dumper: _Dumper, text: str) -> ScalarNode:
+    """PyYAML turns Unicode's line breaks into spaces, except where it must escape them."""
+    style = '"' if _LINE_BREAKS & set(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
 
 
 @dataclass
@@ -120,6 +131,9 @@ def _mapping(loader: _Loader, node: MappingNode, path: Path, document: Document)
             document.problems.append((line, path, f"key {given}: expected text as the name of a key"))
             continue
         key = key_node.value
+        if _broken(key):
+            document.problems.append((line, path, _BROKEN))
+            continue
         if key in result:
             first = document.lines[(*path, key)]
             document.problems.append((line, (*path, key), f"given twice (first in line {first}); expected once"))
@@ -130,8 +144,16 @@ def _mapping(loader: _Loader, node: MappingNode, path: Path, document: Document)
 
 
 def _scalar(loader: _Loader, node: Node, path: Path, document: Document) -> Any:
+    line = node.start_mark.line + 1
     try:
-        return loader.construct_object(node)  # type: ignore[no-untyped-call]
+        value = loader.construct_object(node)  # type: ignore[no-untyped-call]
     except (ValueError, OverflowError):
-        document.problems.append((node.start_mark.line + 1, path, "expected a number of fewer digits"))
+        document.problems.append((line, path, "expected a number of fewer digits"))
         return None
+    if isinstance(value, str) and _broken(value):
+        document.problems.append((line, path, _BROKEN))
+    return value
+
+
+def _broken(text: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in text)

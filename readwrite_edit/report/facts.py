@@ -22,7 +22,7 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
         ("Data", record.section("data").get("path")),
         ("Modules", ", ".join(map(str, modules)) if isinstance(modules, list) else modules),
         ("Basis", adapter.get("basis")),
-        ("Rank", adapter.get("rank")),
+        ("Rank", _rank(adapter)),
         ("Objective", _objective(objective)),
         ("Steps", steps),
         ("Learning rate", train.get("learning_rate")),
@@ -52,10 +52,16 @@ def commands(run_path: Path) -> list[tuple[str, str]]:
     ]
 
 
-def recorded_versions(recipe: dict[str, Any]) -> list[tuple[str, str]]:
+def recorded_versions(record: RunRecord) -> list[tuple[str, str]]:
     """Package versions that the run recorded in its recipe; empty where it recorded none."""
-    found = recipe.get("versions") or {}
-    return [(name, str(found[name])) for name in sorted(found)] if isinstance(found, dict) else []
+    found = record.section("provenance")
+    return [(name, str(value)) for name, value in found.items() if not name.endswith("_sha256")]
+
+
+def _rank(adapter: dict[str, Any]) -> str | None:
+    if adapter.get("rank") is not None:
+        return str(adapter["rank"])
+    return None if adapter.get("energy") is None else f"by energy, {adapter['energy']} of each input's"
 
 
 def _count(value: Any) -> str | None:

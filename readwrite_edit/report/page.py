@@ -60,7 +60,7 @@ def _contents(record: RunRecord) -> dict[str, Any]:
         "generations": record.summary.get("generations", []),
         "certificate": record.summary.get("certificate"),
         "commands": commands(record.path),
-        "versions": recorded_versions(record.recipe),
+        "versions": recorded_versions(record),
         "own_version": version("readwrite-edit"),
         "matplotlib_version": version("matplotlib"),
     }

@@ -181,6 +181,7 @@ def _hand_over(replacement: dict[int, Any]) -> None:
     loggers = [logging.getLogger(), *logging.root.manager.loggerDict.values()]
     for logger in loggers:
         for handler in getattr(logger, "handlers", ()):
-            stream = getattr(handler, "stream", None)
+            # A handler without a stream of its own looks sys.stderr up each time: nothing to hand over.
+            stream = vars(handler).get("stream")
             if isinstance(handler, logging.StreamHandler) and id(stream) in replacement:
                 handler.setStream(replacement[id(stream)])

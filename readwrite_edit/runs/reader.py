@@ -12,7 +12,7 @@ from pathlib import Path
 from readwrite_edit.runs.cursor import Cursor
 from readwrite_edit.runs.folder import FolderError, RunFolder
 from readwrite_edit.runs.lock import is_locked
-from readwrite_edit.runs.records import geometry, last_snapshot, last_value, metrics, recent_metrics
+from readwrite_edit.runs.records import geometry, last_snapshot, last_value, metrics
 from readwrite_edit.runs.state import LIVE, RunState, StateError, load_state
 from readwrite_edit.runs.wording import age_text
 
@@ -25,7 +25,6 @@ __all__ = [
     "list_runs",
     "metrics",
     "read_run",
-    "recent_metrics",
     "resolve_run",
 ]
 

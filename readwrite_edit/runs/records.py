@@ -39,22 +39,19 @@ def last_snapshot(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if record["step"] == last]
 
 
-def recent_metrics(path: Path) -> list[Record]:
-    """The well-formed lines in the last 64 KiB of ``metrics.jsonl``: cheap however long the run is."""
+def last_value(path: Path, name: str) -> float | None:
+    """The value of a name on the last train line that has it; NaN where it was not finite.
+
+    Looks from the end through 64 KiB of ``metrics.jsonl``, so that it is cheap however long the run is.
+    """
     try:
         data = read_tail(RunFolder(path).metrics, _TAIL_BYTES)
     except OSError:
-        return []
-    first, *lines = data.split(b"\n")[:-1] or [b""]
-    lines = lines if len(data) == _TAIL_BYTES else [first, *lines]
-    parsed = (parse_object(line) for line in lines)
-    return [record for record in parsed if record is not None and is_metric(record)]
-
-
-def last_value(records: Sequence[Record], name: str) -> float | None:
-    """The value of a name on the last train line that has it; NaN where it was not finite."""
-    for record in reversed(records):
-        if record["kind"] == "train" and name in record["values"]:
+        return None
+    # A first line without its beginning has an opening brace too few, and is left out as garbage.
+    for line in reversed(data.split(b"\n")[:-1]):
+        record = parse_object(line)
+        if record and is_metric(record) and record["kind"] == "train" and name in record["values"]:
             value = record["values"][name]
             return float(value) if is_finite(value) else math.nan
     return None

@@ -12,7 +12,7 @@ import math
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from readwrite_edit.runs.regular import read_head
 
@@ -96,7 +96,7 @@ def _from_json(value: Any) -> RunState:
     if not isinstance(value, dict):
         raise StateError("state.json is not a JSON object")
     schema = value.get("schema")
-    if not isinstance(schema, int) or not is_count(schema):
+    if not is_count(schema):
         raise StateError("state.json names no schema number")
     if schema > SCHEMA:
         raise StateError(f"written by a newer version (schema {schema}; this version reads up to {SCHEMA})")
@@ -110,12 +110,12 @@ def _from_json(value: Any) -> RunState:
     return RunState(**known)
 
 
-def is_count(value: object) -> bool:
+def is_count(value: object) -> TypeGuard[int]:
     """Whether a JSON value is a whole number from 0 to 2⁵³ (True and False are none)."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1 << 53
 
 
-def is_finite(value: object) -> bool:
+def is_finite(value: object) -> TypeGuard[float]:
     """Whether a JSON value is a number that a float can hold."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,6 @@ from readwrite_edit.errors import RunError
 from readwrite_edit.runs.lock import RunLock, is_locked
 from readwrite_edit.runs.reader import metrics, read_run
 from readwrite_edit.runs.writer import RunWriter
-
-REPOSITORY = Path(__file__).parents[2]
 
 HOLD = """
 import sys
@@ -37,19 +34,18 @@ if os.fork() == 0:
     run.close()                          # must not free what the parent holds
     print(f"child {os.getpid()}", flush=True)
     sys.stdin.read()
+    print("held" if is_locked(path / "run.lock") else "free", flush=True)
     os._exit(0)
 sys.stdin.read()
 """
 
 
 def spawn(code, path):
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=environment,
     )
     said = process.stdout.readline()
     assert said, "the process ended before it took the lock"
@@ -100,6 +96,7 @@ def test_a_forked_child_of_a_dead_run_does_not_keep_it_alive(tmp_path):
         assert read_run(tmp_path / "run").status == "failed"
     finally:
         process.stdin.close()
+    assert process.stdout.readline() == "free\n", "the child took its parent's lock for its own"
 
 
 def test_reading_in_the_writing_process_does_not_drop_the_lock(tmp_path):
@@ -110,8 +107,7 @@ def test_reading_in_the_writing_process_does_not_drop_the_lock(tmp_path):
             RunWriter.resume(tmp_path / "run")
         code = "import sys; from pathlib import Path; from readwrite_edit.runs.lock import is_locked; "
         code += "sys.exit(0 if is_locked(Path(sys.argv[1])) else 1)"
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-        outcome = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run" / "run.lock")], env=environment)
+        outcome = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run" / "run.lock")])
         assert outcome.returncode == 0
 
 

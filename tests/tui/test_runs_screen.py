@@ -2,13 +2,11 @@
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from textual.widgets import DataTable, Static
+from textual.widgets import DataTable
 
 from readwrite_edit.runs.writer import RunWriter
 from readwrite_edit.tui.app import RunsApp
@@ -18,7 +16,6 @@ from readwrite_edit.tui.geometry_grid import digit, explain, grid
 from readwrite_edit.tui.run_screen import RunScreen
 from readwrite_edit.tui.runs_screen import RunsScreen
 
-REPOSITORY = Path(__file__).parents[2]
 MODULES = ("q_proj", "k_proj")
 
 
@@ -87,7 +84,7 @@ def test_the_list_shows_word_glyph_step_and_loss_within_80_columns(tmp_path):
             "s",
             "20250101-000000-dpo",
         ]
-        assert says(app, "1 finished") and says(app, "enter") or says(app, "open")
+        assert says(app, "1 finished") and says(app, " open  s stop")
 
     drive(tmp_path, steps)
 
@@ -247,7 +244,7 @@ def test_hostile_folders_are_rows_and_their_text_is_data(tmp_path):
     newer.mkdir()
     (newer / "state.json").write_text('{"schema": 99}')
     lines = [{"step": 1, "segment": 0, "kind": "[b]", "values": {"\x1b[2J[link]": 1e400, "nested": {"a": 1}}}, "junk"]
-    text = "\n".join(map(json.dumps, lines)).replace("Infinity", "1e400") + "\n" + "x" * 10_000_000 + "\n"
+    text = "\n".join(map(json.dumps, lines)).replace("Infinity", "1e400") + "\n" + "x" * 2_000_000 + "\n"
     (tmp_path / "[red]markup[" / "metrics.jsonl").write_text(text)
     geometry = [{"step": 1, "segment": 0, "layer": 2**52, "module": "[b]\x1b[31m", "read_fraction": "x"}]
     (tmp_path / "[red]markup[" / "geometry.jsonl").write_text("\n".join(map(json.dumps, geometry)) + "\n")
@@ -270,7 +267,7 @@ def test_hostile_folders_are_rows_and_their_text_is_data(tmp_path):
     drive(tmp_path, steps)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 34), (40, 10)])
+@pytest.mark.parametrize("size", [(120, 34), (40, 10)])
 def test_sizes(tmp_path, size):
     make_run(tmp_path, layers=80)
 
@@ -278,7 +275,8 @@ def test_sizes(tmp_path, size):
         assert says(app, "✓ finished")
         await pilot.press("enter", "g")
         await settle(app, pilot)
-        assert isinstance(app.screen, RunScreen) and "80" in str(app.screen.query_one("#grid", DataTable).row_count)
+        assert isinstance(app.screen, RunScreen)
+        assert app.screen.query_one("#grid", DataTable).row_count == 80
 
     drive(tmp_path, steps, size)
 
@@ -342,11 +340,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 
 
 def python(code, *arguments):
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH")))),
-    }
-    outcome = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment)
+    outcome = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stderr
     return set(outcome.stdout.split())
 

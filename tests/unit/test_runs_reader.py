@@ -8,7 +8,7 @@ import pytest
 
 from readwrite_edit.runs.cursor import Cursor
 from readwrite_edit.runs.folder import FolderError
-from readwrite_edit.runs.reader import last_value, list_runs, metrics, read_run, recent_metrics, resolve_run
+from readwrite_edit.runs.reader import last_value, list_runs, read_run, resolve_run
 from readwrite_edit.runs.wording import age_text, number_text
 from readwrite_edit.runs.writer import RunWriter
 
@@ -131,22 +131,19 @@ def test_cursor_starts_again_on_a_shorter_or_another_file(tmp_path):
     assert (len(cursor.read()), cursor.generation) == (3, 2)
 
 
-def test_recent_metrics_read_only_the_end_of_a_long_file(tmp_path):
-    line = '{{"step": {}, "segment": 0, "kind": "train", "values": {{"loss": {}}}}}\n'
-    (tmp_path / "metrics.jsonl").write_text("".join(line.format(step, step / 2) for step in range(5000)))
-    recent = recent_metrics(tmp_path)
-    assert 0 < len(recent) < 2000
-    assert last_value(recent, "loss") == 4999 / 2
-    assert recent == metrics(tmp_path)[-len(recent) :]
+def test_last_value_is_found_at_the_end_of_a_long_file(tmp_path):
+    line = '{{"step": {}, "segment": 0, "kind": "{}", "values": {{"loss": {}}}}}\n'
+    text = "".join(line.format(step, "train", step / 2) for step in range(5000)) + line.format(5000, "eval", 9)
+    (tmp_path / "metrics.jsonl").write_text(text + '{"step": 5001, "segment": 0, "kind": "train", "values": {}}\ntorn')
+    assert last_value(tmp_path, "loss") == 4999 / 2
 
 
-def test_recent_metrics_of_a_short_file_are_all_of_it(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text(
-        '{"step": 1, "segment": 0, "kind": "train", "values": {"loss": null}}\ntorn'
-    )
-    assert len(recent_metrics(tmp_path)) == 1
-    assert number_text(last_value(recent_metrics(tmp_path), "loss")) == "nan"
-    assert last_value(recent_metrics(tmp_path), "grad_norm") is None
+def test_last_value_that_was_not_finite_or_never_logged(tmp_path):
+    assert last_value(tmp_path, "loss") is None
+    line = '{"step": 1, "segment": 0, "kind": "train", "values": {"loss": null}}\n'
+    (tmp_path / "metrics.jsonl").write_text(line + "torn")
+    assert number_text(last_value(tmp_path, "loss")) == "nan"
+    assert last_value(tmp_path, "grad_norm") is None
 
 
 def test_runs_are_listed_newest_first_and_foreign_folders_last(tmp_path):

@@ -1,0 +1,161 @@
+"""The end of a run: adapter, figures before and after, certificate, report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from readwrite_edit.adapter import Target, basis_hash, certify_folder, save_adapter
+from readwrite_edit.adapter.install import lora_layer
+from readwrite_edit.adapter.logits import LogitsRecord
+from readwrite_edit.adapter.merge import rounding_loss
+from readwrite_edit.align.evaluation import answers, text_metrics
+from readwrite_edit.align.measure import progress_bar
+from readwrite_edit.align.prepare import Preparation
+from readwrite_edit.align.trainer import PreferenceTrainer
+from readwrite_edit.durable import write_json
+from readwrite_edit.errors import RunError
+from readwrite_edit.models.loading import model_folder
+from readwrite_edit.models.source import base_model_id
+from readwrite_edit.recipe import recipe_hash
+from readwrite_edit.report import write_report
+from readwrite_edit.runs import records
+from readwrite_edit.runs.folder import RunFolder
+from readwrite_edit.runs.writer import RunWriter
+
+_PROBE_SEQUENCES, _PROBE_TOKENS = 2, 12
+_REPORTED = ("eval_loss", "eval_rewards/accuracies", "eval_rewards/margins", "eval_logps/chosen", "eval_logps/rejected")
+
+
+def finish_run(
+    folder: RunFolder,
+    writer: RunWriter,
+    prepared: Preparation,
+    trainer: PreferenceTrainer,
+    targets: tuple[Target, ...],
+    base_hash: str,
+    before: Mapping[str, float | None],
+    runtime_s: float,
+) -> dict[str, Any]:
+    """Write adapter, end table, certificate and report; mark the run finished.
+
+    Returns:
+        The contents of ``summary.json``.
+
+    Raises:
+        RunError: The adapter does not satisfy its certificate; everything is written all the same.
+    """
+    _save(folder, prepared, trainer, targets, base_hash)
+    before, after = dict(before), preference_metrics(trainer)
+    for name, sequences in prepared.texts.items():
+        with progress_bar(f"KL and perplexity on '{name}'", "seq") as advance:
+            measured = text_metrics(trainer.model, sequences, progress=advance)
+        before |= {f"kl_{name}": 0.0, f"perplexity_{name}": measured["base_perplexity"]}
+        after |= {f"kl_{name}": measured["kl"], f"perplexity_{name}": measured["perplexity"]}
+    step = trainer.state.global_step
+    writer.log_metrics(step, {name: value for name, value in after.items() if value is not None}, kind="eval")
+    bases = {target.module: target.basis for target in targets if target.basis is not None}
+    base = str(model_folder(prepared.source))
+    certificate = certify_folder(folder.adapter, base, base_hash, bases=bases, exact=True)
+    summary = {
+        "schema": 1,
+        "before": before,
+        "after": after,
+        "generations": _generations(trainer, prepared),
+        "certificate": certificate.as_dict(),
+        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "adapter_bytes": (folder.adapter / "adapter_model.safetensors").stat().st_size,
+        "train_runtime_s": runtime_s,
+        "alarms": [line["message"] for line in records.metrics(folder.path) if line["kind"] == "alarm"],
+    }
+    write_json(folder.summary, summary)
+    write_report(folder.path)
+    if not certificate.passed:
+        failed = "; ".join(f"{check.name}: {check.detail}" for check in certificate.checks if not check.passed)
+        raise RunError(f"the adapter does not satisfy its certificate ({failed}); see {folder.report}")
+    writer.mark("finished")
+    return summary
+
+
+def preference_metrics(trainer: PreferenceTrainer) -> dict[str, float | None]:
+    """Held-out loss, accuracy and margin; accuracy is None while all implicit rewards are zero."""
+    found = trainer.evaluate()
+    metrics: dict[str, float | None] = {name: found[name] for name in _REPORTED if name in found}
+    if found.get("eval_rewards/margins") == 0 and found.get("eval_rewards/chosen") == 0:
+        metrics["eval_rewards/accuracies"] = None
+    return metrics
+
+
+def read_before(path: Path) -> dict[str, float | None]:
+    """The held-out figures that were written before the first step.
+
+    Raises:
+        RunError: The file is damaged.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} can not be read ({error}): delete it to measure it anew before resuming") from None
+
+
+def _save(
+    folder: RunFolder, prepared: Preparation, trainer: PreferenceTrainer, targets: tuple[Target, ...], base_hash: str
+) -> None:
+    model = trainer.model
+    metadata = {
+        "base": {
+            "source": prepared.recipe.model.path if prepared.source.kind == "bundled" else prepared.source.location,
+            "revision": prepared.source.revision,
+            "weights_hash": base_hash,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "quantization": prepared.recipe.model.quantization,
+            "device": model.device.type,
+        },
+        "basis": prepared.recipe.adapter.basis,
+        "recipe_sha256": recipe_hash(prepared.recipe),
+        "provenance": prepared.recipe.provenance,
+        "modules": {target.module: _module_metadata(trainer, target) for target in targets},
+        "logits": vars(LogitsRecord.of(model, _probe_ids(prepared.held_out.rows))),
+        "rounding_loss": rounding_loss(model, targets, torch.bfloat16),
+    }
+    save_adapter(
+        model,
+        folder.adapter,
+        base_model=base_model_id(prepared.source),
+        revision=prepared.recipe.model.revision,
+        metadata=metadata,
+    )
+
+
+def _module_metadata(trainer: PreferenceTrainer, target: Target) -> dict[str, Any]:
+    lora_a: Tensor = lora_layer(trainer.model, target).lora_A["default"].weight
+    return {
+        "rank": target.rank,
+        "rows": target.rows,
+        "captured_energy": None if target.basis is None else target.captured_energy,
+        "basis_sha256": None if target.basis is None else basis_hash(target.basis.T.to(lora_a.dtype)),
+    }
+
+
+def _probe_ids(rows: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """A few real tokens, sequences of one length, for the logits that a reload must give again."""
+    sequences = [[*row["prompt_ids"], *row["chosen_ids"]][:_PROBE_TOKENS] for row in rows]
+    shortest = min(map(len, sequences))
+    return [sequence[:shortest] for sequence in sequences[:_PROBE_SEQUENCES]]
+
+
+def _generations(trainer: PreferenceTrainer, prepared: Preparation) -> list[dict[str, str]]:
+    options = prepared.recipe.evaluation
+    prompts = list(options.generations)
+    after = answers(trainer.model, prepared.tokenizer, prompts, max_new_tokens=options.max_new_tokens)
+    with trainer.model.disable_adapter():
+        before = answers(trainer.model, prepared.tokenizer, prompts, max_new_tokens=options.max_new_tokens)
+    return [
+        {"prompt": prompt, "before": first, "after": second}
+        for prompt, first, second in zip(prompts, before, after, strict=True)
+    ]

@@ -1,0 +1,121 @@
+"""The geometry of the update while it trains: fractions, nulls, norm and price per matrix.
+
+What does not change during training is worked out once, so that a snapshot
+costs little more than products with the adapter's own factors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from readwrite_edit.adapter import Target, low_rank_update
+from readwrite_edit.geometry import LowRank, energy_null, output_energy, principal_basis, read_fraction, write_fraction
+from readwrite_edit.models.pathways import Pathways, Projection, weight_of
+from readwrite_edit.models.unembedding import model_prediction_basis
+from readwrite_edit.statistics import Statistics
+
+WRITERS = ("o_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class _Site:
+    """What one input's statistics give: C, C_protect and the principal directions."""
+
+    second_moment: Tensor
+    protected: Tensor | None
+    basis: Tensor
+    energy_null: float
+
+
+class GeometryLog:
+    """Measures an adapter in a model against the statistics it was built from.
+
+    Args:
+        model: Wrapped model.
+        pathways: Of the model.
+        targets: Its adapted modules.
+        statistics: From the alignment text.
+        protected: From the text to stay the same on, or None.
+        k: Dimension of the subspaces.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        pathways: Pathways,
+        targets: Sequence[Target],
+        statistics: Statistics,
+        protected: Statistics | None,
+        k: int,
+    ) -> None:
+        self.model, self.targets, self.k = model, targets, k
+        self.sites: Mapping[str, _Site] = {
+            site: _measured_site(statistics, protected, site, k)
+            for site in dict.fromkeys(projection.site for target in targets for projection in target.projections)
+        }
+        self.weight_norms = {
+            (projection.module, projection.role): float(torch.linalg.vector_norm(weight_of(model, projection).float()))
+            for target in targets
+            for projection in target.projections
+        }
+        self.prediction = self._prediction(pathways)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a matrix, as ``geometry.jsonl`` has them; fractions of a zero update are None."""
+        return [self._row(target, projection) for target in self.targets for projection in target.projections]
+
+    def _row(self, target: Target, projection: Projection) -> dict[str, Any]:
+        site = self.sites[projection.site]
+        update = _rows_of(low_rank_update(self.model, target), projection)
+        norm = float(update.squared_norm().clamp_min(0).sqrt())
+        writes = projection.role in WRITERS and self.prediction is not None
+        return {
+            "layer": projection.layer,
+            "module": projection.role,
+            "path": projection.module,
+            "shape": [projection.d_out, projection.d_in],
+            "rank": target.rank,
+            "k": site.basis.shape[1],
+            "read_fraction": _known(read_fraction(update, site.basis)),
+            "write_fraction": _known(write_fraction(update, self.prediction)) if writes else None,
+            "read_isotropic_null": site.basis.shape[1] / projection.d_in,
+            "read_energy_null": site.energy_null,
+            "write_isotropic_null": self.prediction.shape[1] / projection.d_out if writes else None,
+            "captured_energy": None if math.isnan(target.captured_energy) else target.captured_energy,
+            "norm": norm,
+            "relative_norm": norm / self.weight_norms[projection.module, projection.role],
+            "price": None if site.protected is None else float(output_energy(update, site.protected)),
+            "output_energy": float(output_energy(update, site.second_moment)),
+        }
+
+    def _prediction(self, pathways: Pathways) -> Tensor | None:
+        """Prediction subspace, only where a matrix that writes the residual stream is adapted."""
+        if not any(projection.role in WRITERS for target in self.targets for projection in target.projections):
+            return None
+        return model_prediction_basis(self.model, pathways, self.k)
+
+
+def _measured_site(statistics: Statistics, protected: Statistics | None, site: str, k: int) -> _Site:
+    second_moment = statistics.second_moment(site)
+    basis = principal_basis(second_moment, min(k, second_moment.shape[0]))
+    protected_moment = None if protected is None else protected.second_moment(site)
+    return _Site(second_moment, protected_moment, basis, energy_null(second_moment, basis))
+
+
+def _rows_of(update: LowRank, projection: Projection) -> LowRank:
+    """The part of a fused module's update that belongs to one projection, in float64."""
+    lora_b = update.B.double()
+    if projection.rows is not None:
+        lora_b = torch.cat([lora_b[start:stop] for start, stop in projection.rows])
+    return LowRank(lora_b, update.A.double())
+
+
+def _known(fraction: Tensor) -> float | None:
+    value = float(fraction)
+    return None if math.isnan(value) else min(value, 1.0)

@@ -1,0 +1,334 @@
+"""The align job: from a recipe to a certified adapter in a run folder."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+from transformers.trainer_callback import PrinterCallback
+
+from readwrite_edit.adapter import BasisChoice, Target, adapter_config, choose_targets, install_adapter
+from readwrite_edit.adapter.targets import stacked_weights
+from readwrite_edit.align.checkpoints import checkpoint_step, latest_checkpoint
+from readwrite_edit.align.finish import finish_run, preference_metrics, read_before
+from readwrite_edit.align.geometry_log import GeometryLog
+from readwrite_edit.align.gradients import starting_gradients
+from readwrite_edit.align.measure import measure, progress_bar
+from readwrite_edit.align.prepare import Preparation, prepare
+from readwrite_edit.align.recorder import RunRecorder
+from readwrite_edit.align.reference import ReferenceStore
+from readwrite_edit.align.signals import Interruption, heeding_signals
+from readwrite_edit.align.trainer import NonFiniteError, PreferenceTrainer
+from readwrite_edit.align.trl_names import DPOConfig
+from readwrite_edit.durable import whole_file, write_json
+from readwrite_edit.errors import DataError, ModelError, RunError
+from readwrite_edit.models.conversion import cache_folder
+from readwrite_edit.models.fingerprint import weights_hash
+from readwrite_edit.models.loading import load_model
+from readwrite_edit.models.pathways import weight_of
+from readwrite_edit.recipe import Recipe, dpo_arguments, dump_recipe, load_recipe, recipe_hash
+from readwrite_edit.runs.console import tee_console
+from readwrite_edit.runs.folder import FolderError, RunFolder
+from readwrite_edit.runs.lock import is_locked
+from readwrite_edit.runs.writer import RunWriter
+from readwrite_edit.statistics import Statistics
+
+PACKAGES = ("readwrite-edit", "torch", "transformers", "peft", "trl", "accelerate", "safetensors", "datasets")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        folder: The run folder.
+        status: ``finished`` or ``stopped``.
+        interrupted: Whether a signal, not a stop request, ended it.
+        summary: The end table's figures; empty where it was stopped.
+    """
+
+    folder: RunFolder
+    status: str
+    interrupted: bool
+    summary: dict[str, Any]
+
+
+def start_run(recipe: Recipe, name: str, path: Path) -> Outcome:
+    """Train an adapter by a recipe in a new run folder.
+
+    Nothing is written where the recipe, the data or the model is wrong.
+
+    Args:
+        recipe: What to do.
+        name: Of the recipe, for lists.
+        path: Run folder, missing or empty.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        ReadWriteEditError: Wrong input, or the run failed; the folder then says why.
+    """
+    if path.is_dir() and any(path.iterdir()):
+        raise FolderError(f"{path} is not empty: name a new folder, or go on with --resume {path}")
+    with heeding_signals() as interruption:
+        prepared = prepare(recipe)
+        model, base_hash = _load(prepared)
+        recipe = recipe.model_copy(update={"provenance": _provenance(recipe, base_hash, prepared.data_hash)})
+        writer = RunWriter.start(
+            path, recipe_text=dump_recipe(recipe), recipe_name=name, max_steps=max(recipe.train.max_steps, 0) or None
+        )
+        return _Run(writer, prepared, model, base_hash, interruption).carry_out(None)
+
+
+def resume_run(path: Path) -> Outcome:
+    """Go on with a stopped or killed run from its newest whole checkpoint.
+
+    Args:
+        path: Run folder.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        ReadWriteEditError: It is finished or in use, or its model or data are no longer those it began with.
+    """
+    folder = RunFolder(path)
+    _check_resumable(folder)
+    recipe = load_recipe(str(folder.recipe))
+    with heeding_signals() as interruption:
+        prepared = prepare(recipe)
+        model, base_hash = _load(prepared)
+        _check_unchanged(recipe, base_hash, prepared.data_hash)
+        with RunWriter.resume(path) as writer:
+            checkpoint, passed_over = latest_checkpoint(folder.checkpoints)
+            for sentence in passed_over:
+                say(sentence)
+            writer.rewind(checkpoint_step(checkpoint) if checkpoint else 0)
+            return _Run(writer, prepared, model, base_hash, interruption).carry_out(checkpoint)
+
+
+def say(sentence: str) -> None:
+    """Tell whoever watches the run; the console log keeps it."""
+    sys.stderr.write(sentence + "\n")
+
+
+class _Run:
+    """One process's share of a run: its ingredients, and the stages that use them."""
+
+    def __init__(
+        self,
+        writer: RunWriter,
+        prepared: Preparation,
+        model: PreTrainedModel,
+        base_hash: str,
+        interruption: Interruption,
+    ) -> None:
+        self.writer, self.folder = writer, writer.folder
+        self.prepared, self.recipe = prepared, prepared.recipe
+        self.model, self.base_hash = model, base_hash
+        self.interruption = interruption
+
+    def carry_out(self, checkpoint: Path | None) -> Outcome:
+        """All stages, with the folder's state true at every end."""
+        with self.writer, tee_console(self.folder.console):
+            try:
+                return self._stages(checkpoint)
+            except KeyboardInterrupt:
+                self.writer.mark("stopped")
+                raise
+            except OSError as error:
+                raise RunError(f"{error.strerror or error}: {error.filename or self.folder.path}") from error
+
+    def _stages(self, checkpoint: Path | None) -> Outcome:
+        for note in self.prepared.notes:
+            say(note)
+        statistics, protected = measure(self.model, self.prepared, self.base_hash, cache_folder() / "statistics", say)
+        trainer, targets = self._trainer(statistics, protected)
+        geometry = GeometryLog(
+            trainer.model, self.prepared.pathways, targets, statistics, protected, self.recipe.geometry.k
+        )
+        recorder = RunRecorder(
+            self.writer,
+            geometry,
+            targets,
+            every=self.recipe.geometry.every,
+            beta=self.recipe.objective.beta,
+            interrupted=lambda: self.interruption.asked,
+        )
+        trainer.add_callback(recorder)
+        before = self._before(trainer)
+        runtime_s = self._train(trainer, recorder, checkpoint)
+        if recorder.stopped:
+            self.writer.mark("stopped")
+            say(f"stopped at step {trainer.state.global_step}")
+            say(f"go on with: readwrite-edit align --resume {self.folder.path}")
+            return Outcome(self.folder, "stopped", self.interruption.asked, {})
+        summary = finish_run(
+            self.folder, self.writer, self.prepared, trainer, targets, self.base_hash, before, runtime_s
+        )
+        return Outcome(self.folder, "finished", False, summary)
+
+    def _trainer(
+        self, statistics: Statistics, protected: Statistics | None
+    ) -> tuple[PreferenceTrainer, tuple[Target, ...]]:
+        """The trainer with the adapter in place, its basis from the run folder where it was chosen before."""
+        ranks = choose_targets(statistics, self.prepared.projections, _choice(self.recipe, arm="lora"))
+        trainer = PreferenceTrainer(
+            self.model,
+            _configuration(self.recipe, self.folder, self.model),
+            train_rows=self.prepared.train.rows,
+            held_out_rows=self.prepared.held_out.rows,
+            processing_class=self.prepared.tokenizer,
+            peft_config=adapter_config(self.model, ranks),
+        )
+        trainer.remove_callback(PrinterCallback)
+        with progress_bar("reference log-probabilities", "row") as advance:
+            trainer.use_reference(ReferenceStore(cache_folder() / "reference"), self.base_hash, advance)
+        targets = self._targets(trainer, ranks, statistics, protected)
+        install_adapter(trainer.model, targets)
+        return trainer, targets
+
+    def _targets(
+        self,
+        trainer: PreferenceTrainer,
+        ranks: tuple[Target, ...],
+        statistics: Statistics,
+        protected: Statistics | None,
+    ) -> tuple[Target, ...]:
+        if self.folder.basis.is_file():
+            return _with_saved_bases(ranks, self.folder.basis)
+        choice = _choice(self.recipe)
+        gradients = None
+        if choice.arm == "gradient":
+            gradients = starting_gradients(trainer, ranks, rows=self.recipe.adapter.gradient_rows)
+        targets = choose_targets(
+            statistics,
+            self.prepared.projections,
+            choice,
+            protected=protected,
+            weights=stacked_weights(lambda projection: weight_of(trainer.model, projection)),
+            gradients=gradients,
+        )
+        _save_bases(targets, self.folder.basis)
+        _say_captured(targets)
+        return targets
+
+    def _before(self, trainer: PreferenceTrainer) -> dict[str, float | None]:
+        """Held-out figures of the untrained adapter; a resumed run has them already."""
+        path = self.folder.path / "before.json"
+        if not path.is_file():
+            write_json(path, preference_metrics(trainer))
+        return read_before(path)
+
+    def _train(self, trainer: PreferenceTrainer, recorder: RunRecorder, checkpoint: Path | None) -> float:
+        try:
+            with self.interruption.patiently():
+                result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except NonFiniteError as error:
+            kept = self._keep_last_good(trainer, recorder)
+            raise RunError(f"{error}; {kept}") from error
+        finally:
+            recorder.close()
+        return float(result.metrics["train_runtime"])
+
+    def _keep_last_good(self, trainer: PreferenceTrainer, recorder: RunRecorder) -> str:
+        """Save the state of the last step whose numbers were finite."""
+        step = trainer.state.global_step
+        if step == 0:
+            return "no step was taken"
+        trainer._save_checkpoint(trainer.model, trial=None)
+        recorder.on_save(trainer.args, trainer.state, trainer.control)
+        return f"the state after step {step} is kept in {self.folder.checkpoints / f'checkpoint-{step}'}"
+
+
+def _check_resumable(folder: RunFolder) -> None:
+    """Refuse what can be refused before anything is loaded or written."""
+    if not folder.recipe.is_file():
+        raise FolderError(f"{folder.path} is not a run: it has no {folder.recipe.name}")
+    if folder.summary.is_file():
+        raise FolderError(f"{folder.path} is finished: see {folder.report}, or start a new run")
+    if is_locked(folder.lock):
+        raise RunError(f"{folder.path} is in use by another process: stop it first")
+
+
+def _load(prepared: Preparation) -> tuple[PreTrainedModel, str]:
+    options = prepared.recipe.model
+    model = load_model(
+        prepared.source,
+        dtype=options.dtype,
+        quantization=options.quantization,
+        device=options.device,
+        attn_implementation=options.attn_implementation,
+    )
+    return model, weights_hash(model)
+
+
+def _provenance(recipe: Recipe, base_hash: str, data_hash: str) -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    hashes = {"weights_sha256": base_hash, "data_sha256": data_hash, "recipe_sha256": recipe_hash(recipe)}
+    return {**versions, "python": sys.version.split()[0], **hashes}
+
+
+def _check_unchanged(recipe: Recipe, base_hash: str, data_hash: str) -> None:
+    recorded = recipe.provenance or {}
+    if recorded.get("weights_sha256") != base_hash:
+        raise ModelError(f"the weights of {recipe.model.path} are no longer those that the run began with")
+    if recorded.get("data_sha256") != data_hash:
+        raise DataError(f"the rows of {recipe.data.path} are no longer those that the run began with")
+
+
+def _choice(recipe: Recipe, arm: str | None = None) -> BasisChoice:
+    options = recipe.adapter
+    return BasisChoice(
+        arm=arm or options.basis,
+        rank=options.rank,
+        energy=options.energy,
+        max_rank=options.max_rank,
+        form=options.contrastive.form,
+        epsilon=options.contrastive.epsilon,
+        beta=options.contrastive.beta,
+        seed=options.seed,
+    )
+
+
+def _configuration(recipe: Recipe, folder: RunFolder, model: PreTrainedModel) -> DPOConfig:
+    arguments = dpo_arguments(recipe)
+    return DPOConfig(
+        output_dir=str(folder.checkpoints),
+        disable_tqdm=True,
+        logging_nan_inf_filter=False,  # it would hide what the run must stop at
+        use_cpu=model.device.type == "cpu",
+        **arguments,
+    )
+
+
+def _save_bases(targets: tuple[Target, ...], path: Path) -> None:
+    tensors = {target.module: target.basis.clone() for target in targets if target.basis is not None}
+    captured = {target.module: repr(target.captured_energy) for target in targets}
+    with whole_file(path) as temporary:
+        save_file(tensors, temporary, metadata=captured)
+
+
+def _with_saved_bases(ranks: tuple[Target, ...], path: Path) -> tuple[Target, ...]:
+    tensors = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        captured = file.metadata()
+    return tuple(
+        Target(target.projections, target.rank, tensors.get(target.module), float(captured[target.module]))
+        for target in ranks
+    )
+
+
+def _say_captured(targets: tuple[Target, ...]) -> None:
+    shares = [target.captured_energy for target in targets if target.basis is not None]
+    if shares:
+        ranks = sorted({target.rank for target in targets})
+        width = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
+        say(f"bases of {len(shares)} matrices, {width}: {min(shares):.0%} to {max(shares):.0%} of the input's energy")

@@ -1,0 +1,92 @@
+"""``readwrite-edit align``: train a read-subspace adapter by a recipe."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from readwrite_edit.errors import RecipeError
+
+if TYPE_CHECKING:
+    from readwrite_edit.align.job import Outcome
+
+_INTERRUPTED = 130
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "align",
+        help="train a read-subspace adapter by a recipe",
+        description="Train preference alignment that changes only what the model reads, and certify the adapter.",
+        epilog="Example: readwrite-edit align --recipe dpo_readonly.yaml --set train.max_steps=48",
+    )
+    parser.add_argument("--recipe", metavar="FILE", help="a recipe file, or the name of one that ships")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of the recipe")
+    parser.add_argument("--run-dir", metavar="DIR", type=Path, help="run folder (default: runs/<time>-<recipe>)")
+    parser.add_argument("--resume", metavar="RUN", type=Path, help="go on with a stopped or killed run")
+    parser.add_argument("--dry-run", action="store_true", help="say what would happen; load no weights, write nothing")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start, resume or rehearse a run; exit code 0, or 130 when a signal ended it."""
+    _check_combination(args)
+    from readwrite_edit.recipe import load_recipe
+
+    recipe = None if args.resume else load_recipe(args.recipe, args.set)
+    _quieten_libraries()
+    if args.dry_run:
+        from readwrite_edit.align.rehearsal import rehearse
+
+        print(rehearse(recipe))
+        return 0
+    return _report(_train(args, recipe))
+
+
+def _train(args: argparse.Namespace, recipe: object) -> Outcome:
+    from readwrite_edit.align.job import resume_run, start_run
+    from readwrite_edit.runs.folder import new_run_path
+
+    if recipe is None:
+        return resume_run(args.resume)
+    name = Path(args.recipe).stem
+    return start_run(recipe, name, args.run_dir or new_run_path(Path("runs"), name, datetime.now()))
+
+
+def _check_combination(args: argparse.Namespace) -> None:
+    if bool(args.recipe) == bool(args.resume):
+        raise RecipeError("give either --recipe FILE to start a run or --resume RUN to go on with one")
+    if args.resume and (args.set or args.run_dir or args.dry_run):
+        raise RecipeError("--resume takes the recipe frozen in the run: leave --set, --run-dir and --dry-run out")
+
+
+def _report(outcome: Outcome) -> int:
+    if outcome.status == "stopped":
+        return _INTERRUPTED if outcome.interrupted else 0
+    from readwrite_edit.report import summary_table
+    from readwrite_edit.terminal import printable
+
+    print(summary_table(outcome.summary))
+    for generation in outcome.summary["generations"]:
+        print(f"\n> {printable(generation['prompt'])}")
+        print(f"  before: {printable(generation['before'])}\n  after:  {printable(generation['after'])}")
+    print("\ncertificate:")
+    for check in outcome.summary["certificate"]["checks"]:
+        print(f"  {'pass' if check['passed'] else 'FAIL'}  {check['name']}: {printable(check['detail'])}")
+    print(f"\nadapter: {outcome.folder.adapter}\nreport:  {outcome.folder.report}")
+    return 0
+
+
+def _quieten_libraries() -> None:
+    """Before they are imported: their banners and bars are not this command's output."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if not sys.warnoptions:
+        import warnings
+
+        warnings.filterwarnings("ignore", category=FutureWarning)

@@ -1,0 +1,35 @@
+"""The unembedding of a model as the residual stream sees it, for the prediction subspace."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from readwrite_edit.geometry import prediction_basis
+from readwrite_edit.models.pathways import Pathways, unwrap
+
+
+def model_prediction_basis(model: nn.Module, pathways: Pathways, k: int, *, centred: bool = True) -> Tensor:
+    """Prediction subspace V_k of a model, the final norm's gain folded in.
+
+    Args:
+        model: The model, wrapped by PEFT or not.
+        pathways: Of the model.
+        k: Number of columns.
+        centred: Take the mean over the vocabulary out.
+
+    Returns:
+        Orthonormal columns, shape (d_model, k), float64.
+    """
+    bare = unwrap(model)
+    weight: Tensor = bare.get_submodule(pathways.unembedding).weight.detach()  # type: ignore[union-attr, assignment]
+    if pathways.output_projection is not None:
+        projection: Tensor = bare.get_submodule(pathways.output_projection).weight.detach()  # type: ignore[assignment]
+        weight = weight @ projection
+    return prediction_basis(weight, k, final_gain(bare, pathways), centred=centred)
+
+
+def final_gain(model: nn.Module, pathways: Pathways) -> Tensor | None:
+    """Factor of the final norm on each residual dimension, shape (d_model,), or None without one."""
+    norm = None if pathways.final_norm is None else unwrap(model).get_submodule(pathways.final_norm)
+    weight = getattr(norm, "weight", None)
+    return None if weight is None else weight.detach().float() + pathways.norm_gain_offset
