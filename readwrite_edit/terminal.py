@@ -8,7 +8,7 @@ _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
 def printable(text: str, *, keep_newlines: bool = False) -> str:
-    """Replace control and formatting characters by visible escapes.
+    r"""Replace control and formatting characters by visible escapes.
 
     A name or a model's output may hold escape sequences or text-direction
     marks; none of them may reach a terminal.
@@ -18,7 +18,7 @@ def printable(text: str, *, keep_newlines: bool = False) -> str:
         keep_newlines: Let line feeds and tabs through.
 
     Returns:
-        The text with every control character written as ``\\xNN`` or ``\\uNNNN``.
+        The text with every control character written as ``\xNN`` or ``\uNNNN``.
     """
     return "".join(
         char if (keep_newlines and char in "\n\t") or unicodedata.category(char) not in _HIDDEN else _escape(char)

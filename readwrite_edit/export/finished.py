@@ -82,7 +82,8 @@ def _check_base(path: Path, record: RunRecord, metadata: dict[str, Any]) -> None
     if expected != found:
         raise ExportError(
             f"the adapter in {path} was made for another base than the run's (weights hash {str(found)[:12]},"
-            f" the recipe records {str(expected)[:12]}): put the run's own adapter back, or readwrite-edit align --resume {path}"
+            f" the recipe records {str(expected)[:12]}): put the run's own adapter back, or write it again with"
+            f" readwrite-edit align --resume {path}"
         )
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from readwrite_edit.errors import RecipeError
-from readwrite_edit.recipe import load_recipe, parse_recipe
+from readwrite_edit.recipe import load_recipe, parse_recipe, recipe_text
 from readwrite_edit.recipe.yaml_nodes import write_document
 from readwrite_edit.terminal import printable
 
@@ -80,6 +80,8 @@ ONE_PROBLEM = {
     "layers backwards": (MINIMAL + "adapter: {layers: 5-2}\n", "adapter.layers: got '5-2'; expected all"),
     "no layers": (MINIMAL + "adapter: {layers: []}\n", "adapter.layers: got []; expected all"),
     "layer true": (MINIMAL + "adapter: {layers: [true]}\n", "adapter.layers: got [true]; expected all"),
+    "infinity": (MINIMAL + "objective: {beta: .inf}\n", "objective.beta: got Infinity; expected a finite number"),
+    "text that escapes": ('"\\e[31m"', "got '\\x1b[31m'; expected sections"),
     "nan": (MINIMAL + "objective: {beta: .nan}\n", "objective.beta: got NaN; expected a"),
     "true for a number": (MINIMAL + "train: {seed: true}\n", "train.seed: got true; expected a whole number"),
     "number for a text": ("model: {path: 3}\ndata: {path: d}\n", "model.path: got 3; expected text"),
@@ -176,6 +178,16 @@ def test_a_contradiction_with_a_wrong_value_is_not_reported():
     assert lines == ["file.yaml:3: objective.label_smoothing: got 'abc'; expected a number"]
 
 
+def test_a_wrong_item_of_a_list_does_not_hide_a_contradiction():
+    lines = problems(MINIMAL + "adapter: {modules: [q_prj, k_prj], rank: 1, energy: 0.5}\n")
+    assert [line.split(": ")[1] for line in lines] == ["adapter.modules[0]", "adapter.modules[1]", "adapter.energy"]
+
+
+def test_a_contradiction_is_put_to_the_override_that_made_it():
+    lines = problems(MINIMAL + "adapter: {energy: 0.5}\n", ["adapter.rank=3"])
+    assert lines == ["--set adapter.rank=3: adapter.energy: got 0.5; rank 3 is given too; set one of the two to null"]
+
+
 def test_very_many_problems_are_cut_short():
     lines = problems(MINIMAL + "adapter:\n" + "".join(f"  key{number}: 1\n" for number in range(2_000)))
     assert len(lines) == 51
@@ -211,6 +223,7 @@ def test_a_byte_order_mark_is_no_problem(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + MINIMAL.encode())
     assert load_recipe(path).model.path == "bundled:m"
+    assert recipe_text(path) == MINIMAL
 
 
 def test_paths_that_are_no_file(tmp_path):
