@@ -79,7 +79,7 @@ def _reported(described: str) -> Iterator[None]:
         raise DataError(
             f"{described}: no such file and no such Hub data set, or it is private or gated (`hf auth login`)"
         ) from error
-    except (ConnectionError, hub_errors.LocalEntryNotFoundError, hub_errors.OfflineModeIsEnabled) as error:
+    except (ConnectionError, hub_errors.LocalEntryNotFoundError) as error:
         raise DataError(
             f"{described}: no such file, not in the cache, and the Hub can not be reached (network, or HF_HUB_OFFLINE "
             "set); connect, or name a local file, or use builtin:concise"

@@ -55,6 +55,7 @@ def export_run(
     with _reported(to), whole_folder(target) as folder:
         _write_contents(run, folder, merge)
         (folder / CARD).write_text(model_card(run_path, repo_id=repo_id, merged=merge), encoding="utf-8")
+        _share(folder)
     return _listed(target)
 
 
@@ -82,6 +83,13 @@ def _write_contents(run: FinishedRun, folder: Path, merge: bool) -> None:
     from readwrite_edit.export.merged import write_merged
 
     write_merged(run, folder)
+
+
+def _share(folder: Path) -> None:
+    """Give every file the rights of the card: safetensors keeps what it writes to its owner."""
+    mode = (folder / CARD).stat().st_mode
+    for path in folder.iterdir():
+        path.chmod(mode)
 
 
 def _check_target(target: Path, run: Path, force: bool) -> None:

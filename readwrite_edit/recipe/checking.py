@@ -69,10 +69,15 @@ class _Checker:
         path = self._existing(error["loc"])
         if error["type"] == "missing":
             path = (*path, error["loc"][len(path)])
-        follows = self._is_gone(path) or (error["type"] == "missing" and path[-1] in SECTIONS)
-        if not follows:
+        if not self._is_gone(path) and not self._follows(error, path):
             self._report(path, path, self._words(error, path))
         return [path]
+
+    def _follows(self, error: ErrorDetails, path: Path) -> bool:
+        """Whether an error says nothing of its own: its cause is reported as another."""
+        if error["type"] == "missing":
+            return path[-1] in SECTIONS  # the next round reports what the section lacks
+        return error["type"] == "too_short" and bool(value_at(self.value, path)[1])  # wrong items do not count
 
     def _words(self, error: ErrorDetails, path: Path) -> str:
         if len(self.problems) > MOST_EXPLAINED:

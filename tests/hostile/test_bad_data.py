@@ -188,6 +188,7 @@ def test_missing_files_and_folders_name_the_nearest(tmp_path: Path) -> None:
     assert "no such file" in error_of(tmp_path / "nested" / ("x" * 5000))
 
 
+@pytest.mark.timeout(60)  # a pipe that is opened waits for ever
 def test_other_suffixes_and_kinds_of_file(tmp_path: Path) -> None:
     write(tmp_path / "pairs.pkl", GOOD)
     assert "suffix '.pkl' is unknown here; expected one of .jsonl" in error_of(tmp_path / "pairs.pkl")

@@ -181,6 +181,8 @@ def test_a_contradiction_with_a_wrong_value_is_not_reported():
 def test_a_wrong_item_of_a_list_does_not_hide_a_contradiction():
     lines = problems(MINIMAL + "adapter: {modules: [q_prj, k_prj], rank: 1, energy: 0.5}\n")
     assert [line.split(": ")[1] for line in lines] == ["adapter.modules[0]", "adapter.modules[1]", "adapter.energy"]
+    lines = problems(MINIMAL + "adapter: {modules: [q_proj, k_prj], rank: 1, energy: 0.5}\n")
+    assert [line.split(": ")[1] for line in lines] == ["adapter.modules[1]", "adapter.energy"]
 
 
 def test_a_contradiction_is_put_to_the_override_that_made_it():

@@ -99,6 +99,14 @@ def test_merged_model_loads_with_stock_transformers(run: Path, tmp_path: Path) -
     assert card_problems(card) == [] and "library_name: transformers" in card
 
 
+@pytest.mark.parametrize("merge", [False, True])
+def test_whoever_reads_the_card_reads_the_weights(run: Path, tmp_path: Path, merge: bool) -> None:
+    export_run(run, tmp_path / "out", merge=merge)
+    (tmp_path / "ordinary").touch()
+    modes = {path.name: path.stat().st_mode for path in (tmp_path / "out").iterdir()}
+    assert set(modes.values()) == {(tmp_path / "ordinary").stat().st_mode}, modes
+
+
 def test_dry_run_tells_the_sizes_and_writes_nothing(run: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.parent.rglob("*"))
     planned = planned_files(run, tmp_path / "out")

@@ -69,6 +69,19 @@ def test_a_text_file_is_read_whole_and_in_paragraphs(tmp_path: Path, tokenizer: 
     assert max(map(len, sequences)) == 10
 
 
+def test_documents_are_drawn_from_the_whole_file(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    (tmp_path / "my.txt").write_text("\n\n".join(letter * 300 for letter in "abcdefgh"), encoding="utf-8")
+    text = text_of(tmp_path / "my.txt", tokens=10)
+    drawn = {tokenizer.decode(load_text(text, tokenizer, max_length=10, seed=seed)[0])[0] for seed in range(12)}
+    assert len(drawn) > 3
+
+
+def test_short_paragraphs_are_put_together(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    (tmp_path / "my.txt").write_text("\n\n".join(["short"] * 100), encoding="utf-8")
+    sequences = load_text(text_of(tmp_path / "my.txt"), tokenizer, max_length=10)
+    assert sum(len(sequence) < 10 for sequence in sequences) <= 4
+
+
 def test_only_as_much_as_needed_is_tokenised(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     asked = []
 

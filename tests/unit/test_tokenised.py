@@ -76,16 +76,16 @@ def test_the_rows_given_are_left_as_they_were(tokenizer: PreTrainedTokenizerFast
 
 
 def test_a_prompt_that_fills_the_length_is_dropped_with_its_reason(tokenizer: PreTrainedTokenizerFast) -> None:
-    rows = [{"prompt": "p" * length, "chosen": "yes", "rejected": "no"} for length in (3, 19, 20, 21)]
+    rows = [{"prompt": "p" * length, "chosen": "yes", "rejected": "no"} for length in (3, 16, 19, 20, 21)]
     pairs = tokenise_pairs(rows, tokenizer, max_length=20)
-    assert [len(row["prompt_ids"]) for row in pairs.rows] == [3, 19]
+    assert [len(row["prompt_ids"]) for row in pairs.rows] == [3, 16, 19]
     assert pairs.dropped == (
-        Dropped(2, "prompt fills max_length (20 tokens, expected less than 20)"),
-        Dropped(3, "prompt fills max_length (21 tokens, expected less than 20)"),
+        Dropped(3, "prompt fills max_length (20 tokens, expected less than 20)"),
+        Dropped(4, "prompt fills max_length (21 tokens, expected less than 20)"),
     )
-    # "yes" and the end token: 3 + 4 fit, 19 + 4 do not; rows are counted, and cut by the collator only.
+    # "yes" and the end token: 16 + 4 fit, 19 + 4 do not; rows are counted, and cut by the collator only.
     assert pairs.truncated == 1
-    assert len(pairs.rows[1]["chosen_ids"]) == 4
+    assert len(pairs.rows[2]["chosen_ids"]) == 4
 
 
 def test_keep_end_keeps_long_prompts(tokenizer: PreTrainedTokenizerFast) -> None:
