@@ -45,6 +45,8 @@ def whole_folder(target: Path) -> Iterator[Path]:
         yield temporary
         for path in sorted(temporary.rglob("*")):
             _flush(path)
+            if path.is_file():  # some writers make their files private
+                path.chmod(path.stat().st_mode | (0o666 & ~_umask()))
         temporary.chmod(0o777 & ~_umask())
         _swap(temporary, target)
     finally:
@@ -69,7 +71,12 @@ def _swap(new: Path, target: Path) -> None:
         return
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
     target.rename(old / target.name)
-    new.rename(target)
+    try:
+        new.rename(target)
+    except OSError:
+        (old / target.name).rename(target)
+        old.rmdir()
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -77,7 +77,9 @@ def write_tiny_adapter(run: Path, base: Path, *, rank: int = 4) -> Path:
 
 
 def write_adapter_config(run: Path, *, base: str = "HuggingFaceTB/SmolLM2-135M-Instruct", **changes: Any) -> None:
-    """Put the configuration of an adapter into the run, without weights."""
+    """Put the configuration and metadata of an adapter into the run, without weights."""
+    metadata = {"schema": 1, "base": {"dtype": "float32"}, "rounding_loss": 0.9}
+    (run / "adapter" / "readwrite_edit.json").write_text(json.dumps(metadata))
     config = {"peft_type": "LORA", "r": RANK, "rank_pattern": {}, "base_model_name_or_path": base, "revision": None}
     (run / "adapter" / "adapter_config.json").write_text(json.dumps(config | changes))
 

@@ -7,6 +7,7 @@ from a fresh process that imports nothing but stock transformers and peft.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,15 @@ from readwrite_edit.errors import AdapterError
 from readwrite_edit.geometry import LowRank
 
 CONTAINMENT = 1e-6
+CONFIG_KEYS = (
+    "r",
+    "lora_alpha",
+    "rank_pattern",
+    "alpha_pattern",
+    "target_modules",
+    "modules_to_save",
+    "init_lora_weights",
+)
 _PREFIX = "base_model.model."
 
 
@@ -107,11 +117,14 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        return config, load_file(folder / WEIGHTS)
+        tensors = load_file(folder / WEIGHTS)
     except FileNotFoundError as error:
         raise AdapterError(f"{folder} is not an adapter: {Path(error.filename or WEIGHTS).name} is missing") from None
     except (OSError, SafetensorError, ValueError) as error:
         raise AdapterError(f"the adapter in {folder} is damaged or cut short: {error}") from None
+    if not isinstance(config, dict) or not set(CONFIG_KEYS) <= set(config):
+        raise AdapterError(f"{folder / CONFIG} is not the configuration of a LoRA adapter: it lacks some of its keys")
+    return config, tensors
 
 
 def _check_modules(folder: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -153,11 +166,12 @@ def _basis(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[
 def _containment(
     metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], bases: Mapping[str, Tensor]
 ) -> tuple[str, bool, str]:
-    worst = 0.0
+    outside = []
     for name, module in metadata["modules"].items():
         if module["basis_sha256"] is not None:
             lora_a = tensors[_key(name, "A")]
-            worst = max(worst, _outside(tensors[_key(name, "B")], lora_a, bases.get(name, lora_a.T)))
+            outside.append(_outside(tensors[_key(name, "B")], lora_a, bases.get(name, lora_a.T)))
+    worst = math.nan if any(map(math.isnan, outside)) else max(outside, default=0.0)
     return "containment", worst <= CONTAINMENT, f"largest ‖ΔW(I − UUᵀ)‖/‖ΔW‖ is {worst:.1e} (limit {CONTAINMENT:.0e})"
 
 
@@ -171,7 +185,7 @@ def _outside(lora_b: Tensor, lora_a: Tensor, basis: Tensor) -> float:
     update = LowRank(lora_b.double(), lora_a.double())
     norm = update.squared_norm().sqrt()
     left_over = LowRank(update.B, update.A - (update.A @ orthonormal) @ orthonormal.T)
-    return float(left_over.squared_norm().clamp_min(0).sqrt() / norm) if norm > 0 else 0.0
+    return float(left_over.squared_norm().sqrt() / norm) if norm != 0 else 0.0
 
 
 def _rows(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[str, bool, str]:

@@ -10,6 +10,7 @@ after each load.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -22,6 +23,8 @@ from readwrite_edit.adapter.targets import Target
 from readwrite_edit.errors import AdapterError
 from readwrite_edit.geometry import LowRank
 from readwrite_edit.models.pathways import unwrap
+
+_MASKED = "_readwrite_edit_rows_masked"
 
 
 def adapter_config(model: PreTrainedModel, targets: Sequence[Target]) -> LoraConfig:
@@ -85,17 +88,26 @@ def install_adapter(model: nn.Module, targets: Sequence[Target], adapter_name: s
         AdapterError: A target is not adapted in this model or has another rank.
     """
     for target in targets:
-        layer = lora_layer(model, target, adapter_name)
+        lora_a, lora_b = _factors(lora_layer(model, target, adapter_name), adapter_name)
         with torch.no_grad():
             if target.basis is not None:
-                layer.lora_A[adapter_name].weight.copy_(target.basis.T)
-            layer.lora_B[adapter_name].weight.zero_()
+                lora_a.copy_(target.basis.T)
+            lora_b.zero_()
     freeze_basis(model, targets, adapter_name)
-    _mask_rows(model, targets, adapter_name)
 
 
 def freeze_basis(model: nn.Module, targets: Sequence[Target], adapter_name: str = "default") -> None:
-    """Register lora_A as frozen with PEFT and freeze it; harmless to repeat."""
+    """Freeze lora_A through PEFT's register, and keep the other projections' rows of lora_B at zero.
+
+    Neither survives saving and loading: call this after each load that is to be
+    trained further. It is harmless to repeat.
+
+    Args:
+        model: Wrapped model.
+        targets: Its adapted modules.
+        adapter_name: Of the adapter in the model.
+    """
+    _mask_rows(model, targets, adapter_name)
     for target in targets:
         if target.basis is None:
             continue
@@ -115,7 +127,7 @@ def lora_layer(model: nn.Module, target: Target, adapter_name: str = "default") 
         raise AdapterError(
             f"'{target.module}' has no LoRA layer '{adapter_name}'; wrap the model with its adapter_config"
         )
-    rank = layer.lora_A[adapter_name].weight.shape[0]
+    rank = _factors(layer, adapter_name)[0].shape[0]
     if rank != target.rank:
         raise AdapterError(f"'{target.module}' has a LoRA layer of rank {rank}, expected {target.rank}")
     return layer
@@ -123,8 +135,15 @@ def lora_layer(model: nn.Module, target: Target, adapter_name: str = "default") 
 
 def low_rank_update(model: nn.Module, target: Target, adapter_name: str = "default") -> LowRank:
     """The current update of a module as its factors, detached."""
-    layer = lora_layer(model, target, adapter_name)
-    return LowRank(layer.lora_B[adapter_name].weight.detach(), layer.lora_A[adapter_name].weight.detach())
+    lora_a, lora_b = _factors(lora_layer(model, target, adapter_name), adapter_name)
+    return LowRank(lora_b.detach(), lora_a.detach())
+
+
+def _factors(layer: LoraLayer, adapter_name: str) -> tuple[nn.Parameter, nn.Parameter]:
+    """lora_A (rank, d_in) and lora_B (d_out, rank) of a layer."""
+    lora_a: Any = layer.lora_A[adapter_name]
+    lora_b: Any = layer.lora_B[adapter_name]
+    return lora_a.weight, lora_b.weight
 
 
 def changeable_rows(rows: Iterable[tuple[int, int]], d_out: int) -> Tensor:
@@ -143,9 +162,11 @@ def _mask_rows(model: nn.Module, targets: Sequence[Target], adapter_name: str) -
     for target in targets:
         if target.rows is None:
             continue
-        weight = lora_layer(model, target, adapter_name).lora_B[adapter_name].weight
+        weight = _factors(lora_layer(model, target, adapter_name), adapter_name)[1]
         frozen = ~changeable_rows(target.rows, weight.shape[0]).unsqueeze(1)
-        weight.register_hook(_zero_rows(frozen))
+        if not getattr(weight, _MASKED, False):
+            weight.register_hook(_zero_rows(frozen))
+            setattr(weight, _MASKED, True)
 
 
 def _zero_rows(frozen: Tensor) -> Callable[[Tensor], Tensor]:

@@ -20,7 +20,7 @@ from readwrite_edit.errors import AdapterError
 from readwrite_edit.models.loading import quantization_options
 
 _KEPT = 16
-_RELATIVE_TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2, "float16": 5e-3}
+_RELATIVE_TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 2e-2, "float16": 5e-3}
 
 CheckLine = tuple[str, bool, str]
 
@@ -112,7 +112,7 @@ def stock_logits(
     script = Path(__file__).with_name("reload.py")
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "logits.safetensors"
-        order = {"base": base, "adapter": str(folder), "input_ids": [list(row) for row in input_ids]}
+        order: dict[str, Any] = {"base": base, "adapter": str(folder), "input_ids": [list(row) for row in input_ids]}
         order |= {"output": str(output), "threads": torch.get_num_threads(), "device": base_fields["device"]}
         order |= {"dtype": base_fields["dtype"], "quantization": quantization_options(base_fields["quantization"])}
         process = subprocess.run(

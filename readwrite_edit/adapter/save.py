@@ -19,6 +19,7 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 METADATA = "readwrite_edit.json"
 SCHEMA = 1
+KEYS = ("base", "modules", "logits", "rounding_loss")
 
 
 def save_adapter(
@@ -63,6 +64,9 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         raise AdapterError(f"{path} can not be read: {error}") from None
     if not isinstance(metadata, dict) or not isinstance(metadata.get("schema"), int):
         raise AdapterError(f"{path} has no schema number: the file is damaged or not ours")
+    missing = [key for key in KEYS if key not in metadata]
+    if missing and metadata["schema"] <= SCHEMA:
+        raise AdapterError(f"{path} lacks {', '.join(missing)}: the file is damaged or not ours")
     if metadata["schema"] > SCHEMA:
         raise AdapterError(f"{path} has schema {metadata['schema']}, this version reads up to {SCHEMA}; upgrade")
     return metadata

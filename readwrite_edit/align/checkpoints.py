@@ -40,7 +40,7 @@ def latest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
     Returns:
         The checkpoint or None, and one sentence for each that is damaged.
     """
-    passed_over = []
+    passed_over: list[str] = []
     for candidate in _newest_first(folder):
         fault = _fault(candidate)
         if fault is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -69,30 +70,28 @@ def answers(
     Returns:
         One text a prompt, without special tokens.
     """
+    bare: Any = unwrap(model)  # generate() is mixed in where no type checker sees it
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=unwrap(model).generation_config.eos_token_id or tokenizer.eos_token_id,
+        eos_token_id=bare.generation_config.eos_token_id or tokenizer.eos_token_id,
     )
     texts = []
     with _evaluating(model), torch.no_grad():
         for prompt in prompts:
             ids = torch.tensor([_prompt_ids(tokenizer, prompt)], device=model.device)
-            output = unwrap(model).generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings
-            )
-            texts.append(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True).strip())
+            output = bare.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+            texts.append(str(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)).strip())
     return texts
 
 
 def _prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     if tokenizer.chat_template is None:
-        return tokenizer(prompt)["input_ids"]
+        return list(tokenizer(prompt)["input_ids"])
     messages = [{"role": "user", "content": prompt}]
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)[
-        "input_ids"
-    ]
+    rendered: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
+    return list(rendered["input_ids"])
 
 
 def _hidden(model: PeftModel, ids: Tensor, attended: Tensor) -> Tensor:

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from readwrite_edit.adapter import Target, basis_hash, certify_folder, save_adapter
-from readwrite_edit.adapter.install import lora_layer
+from readwrite_edit.adapter import Target, basis_hash, certify_folder, low_rank_update, save_adapter
 from readwrite_edit.adapter.logits import LogitsRecord
 from readwrite_edit.adapter.merge import rounding_loss
 from readwrite_edit.align.evaluation import answers, text_metrics
@@ -54,7 +52,7 @@ def finish_run(
     before, after = dict(before), preference_metrics(trainer)
     for name, sequences in prepared.texts.items():
         with progress_bar(f"KL and perplexity on '{name}'", "seq") as advance:
-            measured = text_metrics(trainer.model, sequences, progress=advance)
+            measured = text_metrics(trainer.policy, sequences, progress=advance)
         before |= {f"kl_{name}": 0.0, f"perplexity_{name}": measured["base_perplexity"]}
         after |= {f"kl_{name}": measured["kl"], f"perplexity_{name}": measured["perplexity"]}
     step = trainer.state.global_step
@@ -68,7 +66,7 @@ def finish_run(
         "after": after,
         "generations": _generations(trainer, prepared),
         "certificate": certificate.as_dict(),
-        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "trainable_parameters": sum(p.numel() for p in trainer.policy.parameters() if p.requires_grad),
         "adapter_bytes": (folder.adapter / "adapter_model.safetensors").stat().st_size,
         "train_runtime_s": runtime_s,
         "alarms": [line["message"] for line in records.metrics(folder.path) if line["kind"] == "alarm"],
@@ -106,7 +104,7 @@ def read_before(path: Path) -> dict[str, float | None]:
 def _save(
     folder: RunFolder, prepared: Preparation, trainer: PreferenceTrainer, targets: tuple[Target, ...], base_hash: str
 ) -> None:
-    model = trainer.model
+    model = trainer.policy
     metadata = {
         "base": {
             "source": prepared.recipe.model.path if prepared.source.kind == "bundled" else prepared.source.location,
@@ -133,7 +131,7 @@ def _save(
 
 
 def _module_metadata(trainer: PreferenceTrainer, target: Target) -> dict[str, Any]:
-    lora_a: Tensor = lora_layer(trainer.model, target).lora_A["default"].weight
+    lora_a = low_rank_update(trainer.policy, target).A
     return {
         "rank": target.rank,
         "rows": target.rows,
@@ -152,9 +150,9 @@ def _probe_ids(rows: Sequence[Mapping[str, Any]]) -> list[list[int]]:
 def _generations(trainer: PreferenceTrainer, prepared: Preparation) -> list[dict[str, str]]:
     options = prepared.recipe.evaluation
     prompts = list(options.generations)
-    after = answers(trainer.model, prepared.tokenizer, prompts, max_new_tokens=options.max_new_tokens)
-    with trainer.model.disable_adapter():
-        before = answers(trainer.model, prepared.tokenizer, prompts, max_new_tokens=options.max_new_tokens)
+    after = answers(trainer.policy, prepared.tokenizer, prompts, max_new_tokens=options.max_new_tokens)
+    with trainer.policy.disable_adapter():
+        before = answers(trainer.policy, prepared.tokenizer, prompts, max_new_tokens=options.max_new_tokens)
     return [
         {"prompt": prompt, "before": first, "after": second}
         for prompt, first, second in zip(prompts, before, after, strict=True)

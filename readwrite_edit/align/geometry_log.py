@@ -74,7 +74,7 @@ class GeometryLog:
         site = self.sites[projection.site]
         update = _rows_of(low_rank_update(self.model, target), projection)
         norm = float(update.squared_norm().clamp_min(0).sqrt())
-        writes = projection.role in WRITERS and self.prediction is not None
+        written = self.prediction if projection.role in WRITERS else None
         return {
             "layer": projection.layer,
             "module": projection.role,
@@ -83,10 +83,10 @@ class GeometryLog:
             "rank": target.rank,
             "k": site.basis.shape[1],
             "read_fraction": _known(read_fraction(update, site.basis)),
-            "write_fraction": _known(write_fraction(update, self.prediction)) if writes else None,
+            "write_fraction": None if written is None else _known(write_fraction(update, written)),
             "read_isotropic_null": site.basis.shape[1] / projection.d_in,
             "read_energy_null": site.energy_null,
-            "write_isotropic_null": self.prediction.shape[1] / projection.d_out if writes else None,
+            "write_isotropic_null": None if written is None else written.shape[1] / projection.d_out,
             "captured_energy": None if math.isnan(target.captured_energy) else target.captured_energy,
             "norm": norm,
             "relative_norm": norm / self.weight_norms[projection.module, projection.role],

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
+from datasets import Dataset
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -34,21 +35,22 @@ def starting_gradients(
     Raises:
         ModelError: The base is quantised: its weights have no gradient.
     """
-    weights = {target.module: _base_weight(trainer.model, target) for target in targets}
-    samples = trainer.train_dataset.select(range(min(rows, len(trainer.train_dataset)))).to_list()
+    weights = {target.module: _base_weight(trainer.policy, target) for target in targets}
+    dataset = cast(Dataset, trainer.train_dataset)
+    samples = dataset.select(range(min(rows, len(dataset)))).to_list()
     size = trainer.args.per_device_train_batch_size
-    training = trainer.model.training
-    trainer.model.eval()
+    training = trainer.policy.training
+    trainer.policy.eval()
     for weight in weights.values():
         weight.requires_grad_(True)
     try:
         for start in range(0, len(samples), size):
             batch = trainer._prepare_inputs(trainer.data_collator(samples[start : start + size]))
-            trainer.compute_loss(trainer.model, batch).backward()
+            trainer.compute_loss(trainer.policy, batch).backward()
         gradients = {name: _taken(weight) for name, weight in weights.items()}
     finally:
         _clean_up(trainer, weights.values(), training)
-    conv1d = isinstance(_base(trainer.model, targets[0]), Conv1D)
+    conv1d = isinstance(_base(trainer.policy, targets[0]), Conv1D)
     return lambda members: torch.cat([_rows(gradients[p.module], p, conv1d) for p in members])
 
 
@@ -78,6 +80,6 @@ def _clean_up(trainer: PreferenceTrainer, weights: Any, training: bool) -> None:
     for weight in weights:
         weight.requires_grad_(False)
         weight.grad = None
-    trainer.model.zero_grad(set_to_none=True)
-    trainer.model.train(training)
+    trainer.policy.zero_grad(set_to_none=True)
+    trainer.policy.train(training)
     trainer._metrics["eval"].clear()

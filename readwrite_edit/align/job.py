@@ -11,7 +11,8 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import PrinterCallback, TrainerState
 
 from readwrite_edit.adapter import BasisChoice, Target, adapter_config, choose_targets, install_adapter
 from readwrite_edit.adapter.targets import stacked_weights
@@ -152,7 +153,7 @@ class _Run:
         statistics, protected = measure(self.model, self.prepared, self.base_hash, cache_folder() / "statistics", say)
         trainer, targets = self._trainer(statistics, protected)
         geometry = GeometryLog(
-            trainer.model, self.prepared.pathways, targets, statistics, protected, self.recipe.geometry.k
+            trainer.policy, self.prepared.pathways, targets, statistics, protected, self.recipe.geometry.k
         )
         recorder = RunRecorder(
             self.writer,
@@ -192,7 +193,7 @@ class _Run:
         with progress_bar("reference log-probabilities", "row") as advance:
             trainer.use_reference(ReferenceStore(cache_folder() / "reference"), self.base_hash, advance)
         targets = self._targets(trainer, ranks, statistics, protected)
-        install_adapter(trainer.model, targets)
+        install_adapter(trainer.policy, targets)
         return trainer, targets
 
     def _targets(
@@ -213,7 +214,7 @@ class _Run:
             self.prepared.projections,
             choice,
             protected=protected,
-            weights=stacked_weights(lambda projection: weight_of(trainer.model, projection)),
+            weights=stacked_weights(lambda projection: weight_of(trainer.policy, projection)),
             gradients=gradients,
         )
         _save_bases(targets, self.folder.basis)
@@ -228,6 +229,8 @@ class _Run:
         return read_before(path)
 
     def _train(self, trainer: PreferenceTrainer, recorder: RunRecorder, checkpoint: Path | None) -> float:
+        if checkpoint and _trained_to_the_end(trainer, checkpoint):
+            return 0.0
         try:
             with self.interruption.patiently():
                 result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -243,7 +246,7 @@ class _Run:
         step = trainer.state.global_step
         if step == 0:
             return "no step was taken"
-        trainer._save_checkpoint(trainer.model, trial=None)
+        trainer._save_checkpoint(trainer.policy, trial=None)
         recorder.on_save(trainer.args, trainer.state, trainer.control)
         return f"the state after step {step} is kept in {self.folder.checkpoints / f'checkpoint-{step}'}"
 
@@ -307,6 +310,16 @@ def _configuration(recipe: Recipe, folder: RunFolder, model: PreTrainedModel) ->
         use_cpu=model.device.type == "cpu",
         **arguments,
     )
+
+
+def _trained_to_the_end(trainer: PreferenceTrainer, checkpoint: Path) -> bool:
+    """Whether a checkpoint is of the last step; its adapter is then loaded, and no step is left to take."""
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    if state.global_step < state.max_steps:
+        return False
+    trainer._load_from_checkpoint(str(checkpoint))
+    trainer.state = state
+    return True
 
 
 def _save_bases(targets: tuple[Target, ...], path: Path) -> None:

@@ -52,7 +52,13 @@ def _collect(
     options = prepared.recipe.calibration
     sites = prepared.pathways.sites(prepared.projections)
     key = statistics_key(
-        weights_hash, sequences, sites, first_position=options.first_position, dtype=f"{model.dtype} {model.device}"
+        weights_hash,
+        sequences,
+        sites,
+        first_position=options.first_position,
+        batch_size=options.batch_size,
+        dtype=str(model.dtype),
+        device=model.device.type,
     )
     statistics = store.load(key, centred=options.centred)
     cached = statistics is not None

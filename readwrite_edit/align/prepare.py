@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from transformers import PreTrainedTokenizerBase
+
 from readwrite_edit.align.preferences import data_hash, load_preferences
 from readwrite_edit.align.texts import load_text, supports_chat
 from readwrite_edit.align.tokenised import TokenisedPairs, pair_sequences, tokenise_pairs
-from transformers import PreTrainedTokenizerBase
-
 from readwrite_edit.errors import DataError, ModelError
 from readwrite_edit.models.loading import build_meta_model, load_tokenizer
 from readwrite_edit.models.pathways import Pathways, Projection, find_pathways

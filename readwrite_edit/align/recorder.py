@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -61,10 +60,10 @@ class RunRecorder(TrainerCallback):
         self.last_time = time.monotonic()
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Freeze the basis (again, after a resume), start the clock, record the geometry of the start."""
-        freeze_basis(model, self.targets)
+        freeze_basis(given["model"], self.targets)
         self.display = Display(state.global_step, state.max_steps)
         self.last_time = time.monotonic()
         self.writer.heartbeat(state.global_step, state.max_steps)
@@ -72,10 +71,10 @@ class RunRecorder(TrainerCallback):
             self.writer.log_geometry(0, self.geometry.rows())
 
     def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Refuse gradients that are not finite before they reach the weights."""
-        for name, parameter in model.named_parameters():
+        for name, parameter in given["model"].named_parameters():
             if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
                 raise NonFiniteError(f"the gradient of {name} is not finite at step {state.global_step + 1}")
 
@@ -210,5 +209,11 @@ class Display:
 
 
 def _evaluated(values: Mapping[str, float]) -> dict[str, float]:
-    """The quantities of an evaluation, without its timings."""
-    return {name: value for name, value in values.items() if name.startswith("eval_") and "_per_second" not in name}
+    """The quantities of an evaluation, without its timings, and without the accuracy of rewards that are all zero."""
+    untrained = values.get("eval_rewards/margins") == 0 and values.get("eval_rewards/chosen") == 0
+    left_out = {"eval_rewards/accuracies"} if untrained else set()
+    return {
+        name: value
+        for name, value in values.items()
+        if name.startswith("eval_") and "_per_second" not in name and name not in left_out
+    }

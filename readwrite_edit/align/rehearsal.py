@@ -114,7 +114,8 @@ def _steps(prepared: Preparation) -> list[str]:
     train = prepared.recipe.train
     pairs = train.per_device_train_batch_size * train.gradient_accumulation_steps
     if train.max_steps > 0:
-        length = f"{train.max_steps} steps of {pairs} pairs ({train.max_steps * pairs / len(prepared.train.rows):.1f} passes)"
+        passes = train.max_steps * pairs / len(prepared.train.rows)
+        length = f"{train.max_steps} steps of {pairs} pairs ({passes:.1f} passes)"
     else:
         length = f"{train.num_train_epochs:g} passes in steps of {pairs} pairs"
     return [f"{length}, learning rate {train.learning_rate:g}, checkpoint every {train.save_steps}"]

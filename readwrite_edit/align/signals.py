@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-
 HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -45,9 +44,7 @@ class Interruption:
 def heeding_signals() -> Iterator[Interruption]:
     """Handle the signals in the main thread; the former handlers come back afterwards."""
     interruption = Interruption()
-    before: dict[int, Any] = {}
-    for number in HEEDED:
-        before[number] = signal.signal(number, interruption.handle)
+    before: dict[signal.Signals, Any] = {number: signal.signal(number, interruption.handle) for number in HEEDED}
     try:
         yield interruption
     finally:

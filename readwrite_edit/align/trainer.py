@@ -7,11 +7,11 @@ come from. The names of TRL that this relies on are in ``trl_names``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
@@ -50,6 +50,7 @@ class PreferenceTrainer(DPOTrainer):
         peft_config: LoraConfig,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
+        self.dpo = args
         super().__init__(
             model=model,
             args=args,
@@ -60,11 +61,16 @@ class PreferenceTrainer(DPOTrainer):
             callbacks=callbacks,
         )
         if self.accelerator.device.type == "cpu":
-            install_completion_head(unwrap(self.model))
+            install_completion_head(unwrap(self.policy))
 
     def _prepare_dataset(self, dataset: Dataset, *_args: Any, **_kwargs: Any) -> Dataset:
         """The rows are tokenised and chosen before the trainer is built."""
         return dataset
+
+    @property
+    def policy(self) -> PeftModel:
+        """The model with its adapter."""
+        return cast(PeftModel, self.model)
 
     def use_reference(self, store: ReferenceStore, weights_hash: str, progress: Progress | None = None) -> None:
         """Give both data sets the reference's log-probabilities, from the store where it has them.
@@ -76,11 +82,11 @@ class PreferenceTrainer(DPOTrainer):
         """
         context = {
             "weights": weights_hash,
-            "dtype": str(self.model.dtype),
+            "dtype": str(self.policy.dtype),
             "autocast": self.accelerator.mixed_precision,
             "device": self.accelerator.device.type,
-            "max_length": self.args.max_length,
-            "truncation": self.args.truncation_mode,
+            "max_length": self.dpo.max_length,
+            "truncation": self.dpo.truncation_mode,
             "ld_alpha": self.ld_alpha,
         }
         self.train_dataset = self._with_reference(self.train_dataset, store, context, progress)
@@ -94,7 +100,7 @@ class PreferenceTrainer(DPOTrainer):
         key = reference_key(rows, **context)
         scores = store.load(key)
         if scores is None:
-            batch_size = self.args.precompute_ref_batch_size or self.args.per_device_eval_batch_size
+            batch_size = self.dpo.precompute_ref_batch_size or self.dpo.per_device_eval_batch_size
             scores = score_rows(rows, self._score_batch, batch_size=batch_size, progress=progress)
             store.save(key, *scores)
         for name, values in zip(REFERENCE_COLUMNS, scores, strict=True):
@@ -102,11 +108,11 @@ class PreferenceTrainer(DPOTrainer):
         return dataset
 
     def _score_batch(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor]:
-        training = self.model.training
-        self.model.eval()
-        batch = self._prepare_inputs(self.data_collator(list(rows)))
-        scores = self.compute_ref_log_probs(self.model, batch)
-        self.model.train(training)
+        training = self.policy.training
+        self.policy.eval()
+        batch = self._prepare_inputs(self.data_collator([dict(row) for row in rows]))
+        scores = self.compute_ref_log_probs(self.policy, batch)
+        self.policy.train(training)
         return scores
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:

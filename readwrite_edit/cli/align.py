@@ -13,6 +13,7 @@ from readwrite_edit.errors import RecipeError
 
 if TYPE_CHECKING:
     from readwrite_edit.align.job import Outcome
+    from readwrite_edit.recipe import Recipe
 
 _INTERRUPTED = 130
 
@@ -39,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     from readwrite_edit.recipe import load_recipe
 
     recipe = None if args.resume else load_recipe(args.recipe, args.set)
-    _quieten_libraries()
-    if args.dry_run:
+    _prepare_environment()
+    if args.dry_run and recipe is not None:
         from readwrite_edit.align.rehearsal import rehearse
 
         print(rehearse(recipe))
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     return _report(_train(args, recipe))
 
 
-def _train(args: argparse.Namespace, recipe: object) -> Outcome:
+def _train(args: argparse.Namespace, recipe: Recipe | None) -> Outcome:
     from readwrite_edit.align.job import resume_run, start_run
     from readwrite_edit.runs.folder import new_run_path
 
@@ -82,8 +83,14 @@ def _report(outcome: Outcome) -> int:
     return 0
 
 
-def _quieten_libraries() -> None:
-    """Before they are imported: their banners and bars are not this command's output."""
+def _prepare_environment() -> None:
+    """What the libraries must find in the environment when they are imported.
+
+    Their banners and bars are not this command's output. And OpenMP's threads
+    wait for each other by spinning: beside other busy processes that made a step
+    ten times slower, while a short spin costs nothing on a free machine.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if not sys.warnoptions:

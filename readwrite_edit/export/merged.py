@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,9 @@ def write_merged(run: FinishedRun, folder: Path) -> None:
     source = _source(run)
     model = load_model(source, dtype=run.base["dtype"], device="cpu")
     _check_same_base(run, source, model)
-    merged = merge_adapter(model, run.adapter)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # transformers about its own names
+        merged = merge_adapter(model, run.adapter)
     bad = [name for name, weight in merged.named_parameters() if not bool(torch.isfinite(weight).all())]
     if bad:
         raise ExportError(f"merged weights of {source} hold NaN or infinity in {bad[0]}: check the base model")

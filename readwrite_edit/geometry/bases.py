@@ -79,8 +79,10 @@ def random_basis(d_in: int, rank: int, *, seed: int) -> Tensor:
         Orthonormal columns, shape (d_in, rank), float64.
     """
     _check_rank(rank, d_in)
-    gaussian = torch.randn(d_in, rank, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return _orthonormal(gaussian)
+    generator = torch.Generator().manual_seed(seed)
+    # one draw a column: a single draw of another width would give other numbers
+    columns = [torch.randn(d_in, generator=generator, dtype=torch.float64) for _ in range(rank)]
+    return _orthonormal(torch.stack(columns, dim=1))
 
 
 def singular_basis(matrix: Tensor, rank: int) -> Tensor:

@@ -36,8 +36,9 @@ class LowRank:
         return self.B @ self.A
 
     def squared_norm(self) -> Tensor:
-        """‖B A‖²_F = tr((BᵀB)(A Aᵀ)), from r × r products."""
-        return ((self.B.T @ self.B) * (self.A @ self.A.T)).sum()
+        """‖B A‖²_F = ‖R A‖²_F with B = Q R: no cancellation, and nothing of size (d_out, d_in)."""
+        triangle = torch.linalg.qr(self.B.float() if self.B.dtype.itemsize < 4 else self.B)[1]
+        return torch.linalg.vector_norm(triangle @ self.A.to(triangle.dtype)).square()
 
     def read(self, basis: Tensor) -> LowRank:
         """ΔW U, as factors; U has shape (d_in, k)."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from scipy import stats
 from torch import Tensor
 
+from readwrite_edit.errors import ShapeError
+
 
 @dataclass(frozen=True)
 class IsotropicNull:
@@ -32,16 +34,18 @@ class IsotropicNull:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Central interval that holds the fraction with probability ``level``."""
+        if self.k == self.d:
+            return 1.0, 1.0
         low, high = self._beta().interval(level)
         return float(low), float(high)
 
     def p_value(self, fraction: float) -> float:
         """Probability of a fraction at least as large."""
+        if self.k == self.d:
+            return 1.0
         return float(self._beta().sf(fraction))
 
     def _beta(self) -> stats.rv_continuous:
-        if self.k == self.d:
-            return stats.uniform(loc=1.0, scale=0.0)
         return stats.beta(self.n * self.k / 2, self.n * (self.d - self.k) / 2)
 
 
@@ -55,7 +59,12 @@ def isotropic_null(shape: tuple[int, int], k: int, *, side: str) -> IsotropicNul
 
     Returns:
         The null distribution.
+
+    Raises:
+        ShapeError: There is no such side.
     """
+    if side not in ("read", "write"):
+        raise ShapeError(f"side is '{side}', expected 'read' or 'write'")
     d_out, d_in = shape
     return IsotropicNull(k, d_in, d_out) if side == "read" else IsotropicNull(k, d_out, d_in)
 
@@ -72,6 +81,11 @@ def energy_null(second_moment: Tensor, basis: Tensor) -> float:
 
     Returns:
         Share in [0, 1].
+
+    Raises:
+        ShapeError: The basis has another dimension than C.
     """
+    if basis.shape[0] != second_moment.shape[0]:
+        raise ShapeError(f"a basis of shape {tuple(basis.shape)} does not fit C of shape {tuple(second_moment.shape)}")
     wide = basis.to(second_moment.dtype)
     return float((wide * (second_moment @ wide)).sum() / second_moment.trace())

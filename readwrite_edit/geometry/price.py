@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from readwrite_edit.errors import ShapeError
 from readwrite_edit.geometry.fractions import LowRank, Update
 
 
@@ -19,8 +20,13 @@ def output_energy(delta_w: Update, second_moment: Tensor) -> Tensor:
 
     Returns:
         Scalar, in squared units of the output.
+
+    Raises:
+        ShapeError: C has another dimension than the update's input.
     """
-    d_out = delta_w.shape[0]
+    d_out, d_in = delta_w.shape
+    if second_moment.shape != (d_in, d_in):
+        raise ShapeError(f"C of shape {tuple(second_moment.shape)} does not fit an update of {d_in} inputs")
     if isinstance(delta_w, LowRank):
         inner = delta_w.A @ second_moment @ delta_w.A.T
         return ((delta_w.B.T @ delta_w.B) * inner).sum() / d_out

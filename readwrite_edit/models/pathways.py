@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from transformers.pytorch_utils import Conv1D
 
 from readwrite_edit.errors import ModelError
 from readwrite_edit.models.architectures import ARCHITECTURES, ROLES, SITE_OF_ROLE, Architecture, Heads, Rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -155,10 +158,10 @@ def find_pathways(model: nn.Module) -> Pathways:
     )
 
 
-def unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> PreTrainedModel:
     """The transformers model inside a PEFT wrapper (its linear modules may still be LoRA layers)."""
     inner = getattr(model, "get_base_model", None)
-    return inner() if callable(inner) and hasattr(model, "peft_config") else model
+    return cast("PreTrainedModel", inner() if callable(inner) and hasattr(model, "peft_config") else model)
 
 
 def module_of(model: nn.Module, projection: Projection) -> nn.Module:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from readwrite_edit.geometry import prediction_basis
@@ -21,11 +23,15 @@ def model_prediction_basis(model: nn.Module, pathways: Pathways, k: int, *, cent
         Orthonormal columns, shape (d_model, k), float64.
     """
     bare = unwrap(model)
-    weight: Tensor = bare.get_submodule(pathways.unembedding).weight.detach()  # type: ignore[union-attr, assignment]
+    weight = _weight(bare.get_submodule(pathways.unembedding))
     if pathways.output_projection is not None:
-        projection: Tensor = bare.get_submodule(pathways.output_projection).weight.detach()  # type: ignore[assignment]
-        weight = weight @ projection
+        weight = weight @ _weight(bare.get_submodule(pathways.output_projection))
     return prediction_basis(weight, k, final_gain(bare, pathways), centred=centred)
+
+
+def _weight(module: nn.Module) -> Tensor:
+    weight: Any = module.weight
+    return weight.detach()
 
 
 def final_gain(model: nn.Module, pathways: Pathways) -> Tensor | None:

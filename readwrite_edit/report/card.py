@@ -18,7 +18,7 @@ from readwrite_edit.errors import DataError
 from readwrite_edit.report.facts import facts
 from readwrite_edit.report.figures_table import main_rows
 from readwrite_edit.report.markdown import code, escaped, fenced, table
-from readwrite_edit.report.record import RunRecord, read_record
+from readwrite_edit.report.record import RunRecord, is_number, read_record
 
 FOLDER = "path/to/this/folder"
 BASE_FOLDER = "path/to/the/base/model"
@@ -63,9 +63,10 @@ def model_card(run_path: Path, *, repo_id: str | None = None, merged: bool = Fal
     """
     record = read_record(run_path)
     config = _read_config(run_path / "adapter" / "adapter_config.json")
+    trained = _read_json(run_path / "adapter" / "readwrite_edit.json")
     base = _base(config)
     place = repo_id or FOLDER
-    usage = _load_merged(place) if merged else _load_adapter(place, base, record.name, _rank(config))
+    usage = _load_merged(place, trained) if merged else _load_adapter(place, base, record.name, _rank(config))
     parts = [
         f"# {escaped(record.name)}",
         _introduction(record, base, merged),
@@ -73,24 +74,29 @@ def model_card(run_path: Path, *, repo_id: str | None = None, merged: bool = Fal
         "## How to load it\n\n" + usage,
         "## Certificate\n\n" + _certificate(record),
         "## Settings\n\n" + _settings(record),
-        "## Limits\n\n" + _limits(record),
+        "## Limits\n\n" + _limits(record, trained if merged else {}),
     ]
     head = _metadata(record, base, merged).to_yaml()
     return str(ModelCard(f"---\n{head}\n---\n\n" + "\n\n".join(parts) + "\n"))
 
 
 def _read_config(file: Path) -> dict[str, Any]:
+    config = _read_json(file)
+    if not isinstance(config.get("r"), int):
+        raise DataError(f"{file} is damaged: 'r' is {config.get('r')!r}, expected a rank; resume the run")
+    return config
+
+
+def _read_json(file: Path) -> dict[str, Any]:
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{file} does not exist: the run has no finished adapter; resume it first") from error
     except ValueError as error:
         raise DataError(f"{file} is damaged ({error}); resume the run to write it again") from error
-    if not isinstance(config, dict):
-        raise DataError(f"{file} is damaged: expected an object, found {type(config).__name__}; resume the run")
-    if not isinstance(config.get("r"), int):
-        raise DataError(f"{file} is damaged: 'r' is {config.get('r')!r}, expected a rank; resume the run")
-    return config
+    if not isinstance(value, dict):
+        raise DataError(f"{file} is damaged: expected an object, found {type(value).__name__}; resume the run")
+    return value
 
 
 def _base(config: dict[str, Any]) -> _Base:
@@ -181,13 +187,20 @@ def _vllm(place: str, base: _Base, name: str, rank: int) -> str:
     return f"With vLLM:\n\n{fenced(command, 'sh')}"
 
 
-def _load_merged(place: str) -> str:
+def _load_merged(place: str, trained: dict[str, Any]) -> str:
     python = f"""\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained({place!r})
 model = AutoModelForCausalLM.from_pretrained({place!r}, dtype="auto")"""
-    return f"{fenced(python, 'python')}\n\nWith vLLM:\n\n{fenced(f'vllm serve {shlex.quote(place)}', 'sh')}"
+    # By itself vLLM would round float32 weights to half precision.
+    command = f"vllm serve {shlex.quote(place)} --dtype {shlex.quote(_dtype(trained))}"
+    return f"{fenced(python, 'python')}\n\nWith vLLM:\n\n{fenced(command, 'sh')}"
+
+
+def _dtype(trained: dict[str, Any]) -> str:
+    base = trained.get("base")
+    return str(base.get("dtype", "auto")) if isinstance(base, dict) else "auto"
 
 
 def _certificate(record: RunRecord) -> str:
@@ -211,21 +224,34 @@ def _settings(record: RunRecord) -> str:
     return table(("", "value"), rows) + "\n\nThe recipe, as resolved:\n\n" + fenced(recipe, "yaml")
 
 
-def _limits(record: RunRecord) -> str:
+def _limits(record: RunRecord, merged_as: dict[str, Any]) -> str:
     limits = [
         "- The figures are of one run with one seed, on one set of held-out pairs; they say nothing of other data.",
         "- KL and perplexity were measured on the texts named in the table, and on no others.",
         "- What the base model knows, gets wrong or is biased in, it still is: preferences change, not knowledge.",
-        *_quantised_base(record),
+        *_quantised_base(record, bool(merged_as)),
+        *_rounding(merged_as),
         *(f"- Alarm during training: {escaped(alarm)}" for alarm in record.alarms),
     ]
     return "\n".join(limits)
 
 
-def _quantised_base(record: RunRecord) -> list[str]:
+def _quantised_base(record: RunRecord, merged: bool) -> list[str]:
     if not (record.base_model.startswith("bundled:") or record.base_model.lower().endswith(".gguf")):
         return []
+    if merged:
+        return [f"- Its base is {code(record.base_model)}, a quantised copy of the base model, and so are its weights."]
     return [
         f"- It was trained on {code(record.base_model)}, a quantised copy of the base model: on the full weights its"
         " figures will differ a little."
+    ]
+
+
+def _rounding(merged_as: dict[str, Any]) -> list[str]:
+    loss = merged_as.get("rounding_loss")
+    if not is_number(loss):
+        return []
+    return [
+        f"- The weights are stored in {_dtype(merged_as)}. Rounded to bfloat16, {min(loss, 1):.0%} of the update would"
+        " be lost: load them as they are, or use the adapter."
     ]

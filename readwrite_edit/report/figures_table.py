@@ -40,9 +40,9 @@ class Row:
 
 
 def main_rows(summary: dict[str, Any]) -> list[Row]:
-    """Loss, accuracy and margin, then each neutral text's divergence and perplexity."""
+    """Loss, accuracy and margin, then divergence and perplexity on each neutral text, by name."""
     names = _names(summary)
-    texts = [name for name in names if name.startswith(tuple(_TEXT_METRICS))]
+    texts = [name for prefix in _TEXT_METRICS for name in sorted(names) if name.startswith(prefix)]
     return [_row(name, summary) for name in [*(name for name in _KNOWN if name in names), *texts]]
 
 

@@ -218,12 +218,14 @@ def _summing(readers: Mapping[str, nn.Module], sums: Mapping[str, _Sum]) -> Iter
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = model.training
+    """Evaluation mode for the block; each module then is as it was, also one that was kept in it."""
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         yield
     finally:
-        model.train(training)
+        for module in training:
+            module.training = True
 
 
 def _run_to_last_site(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> None:

@@ -18,7 +18,7 @@ _SCHEMA = 1
 
 
 def statistics_key(
-    weights_hash: str, sequences: Sequence[Sequence[int]], sites: Iterable[str], *, first_position: bool, dtype: str
+    weights_hash: str, sequences: Sequence[Sequence[int]], sites: Iterable[str], **options: object
 ) -> str:
     """Name of a set of statistics, from everything that its numbers depend on.
 
@@ -28,15 +28,14 @@ def statistics_key(
         weights_hash: Hash of the model's weights.
         sequences: Token ids that were read.
         sites: Names of the sites.
-        first_position: Whether first positions count.
-        dtype: Of the model's arithmetic.
+        **options: Plain values of everything else: first positions, batch size, dtype, device.
 
     Returns:
         64 hexadecimal digits.
     """
     digest = hashlib.sha256()
-    options = [_SCHEMA, weights_hash, sorted(set(sites)), first_position, dtype]
-    digest.update(json.dumps(options).encode())
+    context = [_SCHEMA, weights_hash, sorted(set(sites)), options]
+    digest.update(json.dumps(context, sort_keys=True).encode())
     for sequence in sequences:
         digest.update(json.dumps(list(sequence)).encode())
     return digest.hexdigest()
@@ -65,9 +64,10 @@ class StatisticsStore:
             with safe_open(self.path(key), framework="pt") as file:
                 meta = json.loads(file.metadata()["statistics"])
                 sites = {name: _read(file, name, fields) for name, fields in meta["sites"].items()}
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+                statistics = Statistics(sites, meta["tokens"], centred)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError):
             return None
-        return Statistics(sites, meta["tokens"], centred)
+        return statistics if meta.get("sha256") == _digest(statistics) else None
 
     def save(self, key: str, statistics: Statistics) -> None:
         """Keep statistics under a key, whole or not at all."""
@@ -81,9 +81,19 @@ class StatisticsStore:
                 "first_position_share": moments.first_position_share,
                 "overlap": {str(k): value for k, value in moments.overlap.items()},
             }
-        meta = json.dumps({"tokens": statistics.tokens, "sites": fields})
+        meta = json.dumps({"tokens": statistics.tokens, "sites": fields, "sha256": _digest(statistics)})
         with whole_file(self.path(key)) as temporary:
             save_file(tensors, temporary, metadata={"statistics": meta})
+
+
+def _digest(statistics: Statistics) -> str:
+    """SHA-256 over the sums: a flipped bit in a cached file must not become a basis."""
+    digest = hashlib.sha256()
+    for name in sorted(statistics.sites):
+        moments = statistics.sites[name]
+        for tensor in (moments.total, moments.mean):
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _read(file: safe_open, name: str, fields: dict) -> Moments:

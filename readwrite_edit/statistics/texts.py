@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from readwrite_edit.errors import DataError
+
 
 def prose_sequences(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> list[list[int]]:
     """Cut plain texts into sequences of a fixed length.
@@ -22,9 +24,14 @@ def prose_sequences(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, *,
 
     Returns:
         Token ids, none empty.
+
+    Raises:
+        DataError: No token of the text fits.
     """
     opening = _opening(tokenizer)
     room = max_length - len(opening)
+    if room < 1:
+        raise DataError(f"max_length {max_length} leaves no room beside the tokenizer's opening token; raise it")
     pieces = []
     for text in texts:
         ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
@@ -45,10 +52,7 @@ def chat_sequences(
     Returns:
         Token ids, none empty.
     """
-    rendered = (
-        tokenizer.apply_chat_template([dict(message) for message in chat], tokenize=True, return_dict=True)["input_ids"]
-        for chat in chats
-    )
+    rendered = (_rendered(chat, tokenizer) for chat in chats)
     return [ids[:max_length] for ids in rendered if ids]
 
 
@@ -71,6 +75,12 @@ def take_tokens(sequences: Sequence[list[int]], tokens: int, *, seed: int = 0) -
             break
         taken.append(sequences[index][:room])
     return [sequence for sequence in taken if sequence]
+
+
+def _rendered(chat: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    messages = [dict(message) for message in chat]
+    encoded: Any = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)
+    return list(encoded["input_ids"])
 
 
 def _opening(tokenizer: PreTrainedTokenizerBase) -> list[int]:

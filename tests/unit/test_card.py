@@ -54,6 +54,13 @@ def test_metadata_of_a_merged_model(run: Path) -> None:
     assert "PeftModel" not in card and "--enable-lora" not in card
 
 
+def test_merged_weights_are_not_rounded_unsaid(run: Path) -> None:
+    card = model_card(run, repo_id="tester/merged", merged=True)
+    assert blocks(card, "sh") == ["vllm serve tester/merged --dtype float32"]
+    assert "Rounded to bfloat16, 90% of the update would be lost" in card
+    assert "Rounded to bfloat16" not in model_card(run)
+
+
 @pytest.mark.parametrize("base", ["/home/someone/models/my-base", "models/a/b", "./base", ""])
 def test_base_without_a_hub_repository_is_left_out_and_said(run: Path, base: str) -> None:
     write_adapter_config(run, base=base)

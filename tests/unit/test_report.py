@@ -309,8 +309,8 @@ def test_summary_table_lines_up() -> None:
         "                                before     after     change",
         "Held-out loss                   0.6931    0.6498    -0.0433",
         "Held-out accuracy (%)                –      85.2          –",
-        "Perplexity, prose                24.32     24.40      +0.09",
         "KL to base, prose (nats/token)       0  0.000312  +0.000312",
+        "Perplexity, prose                24.32     24.40      +0.09",
     ]
 
 
