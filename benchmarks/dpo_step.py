@@ -110,6 +110,7 @@ def take_steps(ours: PreferenceTrainer, stock: DPOTrainer, args: argparse.Namesp
         for name, trainer in (("here", ours), ("stock TRL", stock)):
             chosen = range(step * args.batch, (step + 1) * args.batch)
             batch = trainer.data_collator(trainer.train_dataset.select(chosen).to_list())
+            trainer.current_gradient_accumulation_steps = 1  # what train() sets
             start = time.perf_counter()
             pair.append(float(trainer.training_step(trainer.model, batch)))
             optimizers[name].step()

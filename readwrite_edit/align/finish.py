@@ -81,10 +81,10 @@ def finish_run(
 
 
 def preference_metrics(trainer: PreferenceTrainer) -> dict[str, float | None]:
-    """Held-out loss, accuracy and margin; accuracy is None while all implicit rewards are zero."""
+    """Held-out loss, accuracy and margin; before training all implicit rewards are zero, so accuracy is None."""
     found = trainer.evaluate()
     metrics: dict[str, float | None] = {name: found[name] for name in _REPORTED if name in found}
-    if found.get("eval_rewards/margins") == 0 and found.get("eval_rewards/chosen") == 0:
+    if trainer.state.global_step == 0:
         metrics["eval_rewards/accuracies"] = None
     return metrics
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 from transformers.trainer import TRAINER_STATE_NAME
@@ -27,6 +27,7 @@ from readwrite_edit.align.reference import ReferenceStore
 from readwrite_edit.align.signals import Interruption, heeding_signals
 from readwrite_edit.align.trainer import NonFiniteError, PreferenceTrainer
 from readwrite_edit.align.trl_names import DPOConfig
+from readwrite_edit.align.trouble import as_run_error, drop_unfinished
 from readwrite_edit.durable import whole_file, write_json
 from readwrite_edit.errors import DataError, ModelError, RunError
 from readwrite_edit.models.conversion import cache_folder
@@ -39,6 +40,7 @@ from readwrite_edit.runs.folder import FolderError, RunFolder
 from readwrite_edit.runs.lock import is_locked
 from readwrite_edit.runs.writer import RunWriter
 from readwrite_edit.statistics import Statistics
+from readwrite_edit.terminal import printable
 
 PACKAGES = ("readwrite-edit", "torch", "transformers", "peft", "trl", "accelerate", "safetensors", "datasets")
 
@@ -117,7 +119,7 @@ def resume_run(path: Path) -> Outcome:
 
 def say(sentence: str) -> None:
     """Tell whoever watches the run; the console log keeps it."""
-    sys.stderr.write(sentence + "\n")
+    sys.stderr.write(printable(sentence) + "\n")
 
 
 class _Run:
@@ -142,10 +144,15 @@ class _Run:
             try:
                 return self._stages(checkpoint)
             except KeyboardInterrupt:
+                drop_unfinished(self.folder.checkpoints)
                 self.writer.mark("stopped")
                 raise
-            except OSError as error:
-                raise RunError(f"{error.strerror or error}: {error.filename or self.folder.path}") from error
+            except Exception as error:
+                drop_unfinished(self.folder.checkpoints)  # on a full disk this makes the room to write the state
+                known = as_run_error(error, self.folder.path)
+                if known is None:
+                    raise
+                raise known from error
 
     def _stages(self, checkpoint: Path | None) -> Outcome:
         for note in self.prepared.notes:
@@ -330,13 +337,16 @@ def _save_bases(targets: tuple[Target, ...], path: Path) -> None:
 
 
 def _with_saved_bases(ranks: tuple[Target, ...], path: Path) -> tuple[Target, ...]:
-    tensors = load_file(path)
-    with safe_open(path, framework="pt") as file:
-        captured = file.metadata()
-    return tuple(
-        Target(target.projections, target.rank, tensors.get(target.module), float(captured[target.module]))
-        for target in ranks
-    )
+    try:
+        tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            captured = {module: float(energy) for module, energy in file.metadata().items()}
+        return tuple(
+            Target(target.projections, target.rank, tensors.get(target.module), captured[target.module])
+            for target in ranks
+        )
+    except (SafetensorError, AttributeError, KeyError, ValueError) as error:
+        raise RunError(f"{path} is damaged ({error}): delete it, and resuming chooses the same bases again") from error
 
 
 def _say_captured(targets: tuple[Target, ...]) -> None:

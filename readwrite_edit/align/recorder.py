@@ -102,7 +102,8 @@ class RunRecorder(TrainerCallback):
         values = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
         if "loss" not in values:
             if "eval_loss" in values:
-                self.writer.log_metrics(state.global_step, _evaluated(values), kind="eval")
+                evaluated = _evaluated(values, trained=state.global_step > 0)
+                self.writer.log_metrics(state.global_step, evaluated, kind="eval")
             return
         values["tokens_per_s"] = self._rate(values.get("num_tokens", 0.0))
         self.writer.log_metrics(state.global_step, values)
@@ -208,10 +209,9 @@ class Display:
         self.bar.close()
 
 
-def _evaluated(values: Mapping[str, float]) -> dict[str, float]:
-    """The quantities of an evaluation, without its timings, and without the accuracy of rewards that are all zero."""
-    untrained = values.get("eval_rewards/margins") == 0 and values.get("eval_rewards/chosen") == 0
-    left_out = {"eval_rewards/accuracies"} if untrained else set()
+def _evaluated(values: Mapping[str, float], *, trained: bool) -> dict[str, float]:
+    """The quantities of an evaluation, without its timings; before training all rewards are zero and none is right."""
+    left_out = set() if trained else {"eval_rewards/accuracies"}
     return {
         name: value
         for name, value in values.items()

@@ -74,12 +74,12 @@ def _report(outcome: Outcome) -> int:
 
     print(summary_table(outcome.summary))
     for generation in outcome.summary["generations"]:
-        print(f"\n> {printable(generation['prompt'])}")
-        print(f"  before: {printable(generation['before'])}\n  after:  {printable(generation['after'])}")
+        prompt, before, after = (printable(" ".join(generation[key].split())) for key in ("prompt", "before", "after"))
+        print(f"\n> {prompt}\n  before: {before}\n  after:  {after}")
     print("\ncertificate:")
     for check in outcome.summary["certificate"]["checks"]:
         print(f"  {'pass' if check['passed'] else 'FAIL'}  {check['name']}: {printable(check['detail'])}")
-    print(f"\nadapter: {outcome.folder.adapter}\nreport:  {outcome.folder.report}")
+    print(f"\nadapter: {printable(str(outcome.folder.adapter))}\nreport:  {printable(str(outcome.folder.report))}")
     return 0
 
 

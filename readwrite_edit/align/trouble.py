@@ -1,0 +1,89 @@
+"""The machine giving out under a run: a disk that takes no more, memory that ran out, and what is left half done."""
+
+from __future__ import annotations
+
+import errno
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from readwrite_edit.align.checkpoints import SEAL
+from readwrite_edit.errors import ReadWriteEditError, RunError
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+# Libraries in Rust raise kinds of their own, or plain Exception; the system's number stands in the text.
+_RUST = re.compile(r"\(os error (\d+)\)")
+# torch.save reports a write that fell short by where its archive stands, or by the file's number.
+_TORCH_WRITE = re.compile(r"inline_container\.cc:\d+\] \. unexpected pos|PytorchStreamWriter|write\(\): fd \d+ failed")
+_TORCH_MEMORY = re.compile(r"DefaultCPUAllocator: (can't allocate|not enough) memory|out of memory", re.IGNORECASE)
+_LONGEST_DETAIL = 200
+
+
+def as_run_error(error: Exception, run: Path) -> RunError | None:
+    """A failure of the machine in one line that says what to do.
+
+    Args:
+        error: What ended the run.
+        run: Its folder.
+
+    Returns:
+        The error to raise instead; None where it is for the user already, or a mistake of the program.
+    """
+    if isinstance(error, ReadWriteEditError):
+        return None
+    resume = f"readwrite-edit align --resume {run}"
+    if _is_memory(error):
+        return RunError(
+            f"out of memory ({_detail(error)}): start anew with a lower train.per_device_train_batch_size or "
+            f"train.max_length, or free memory and go on with {resume}"
+        )
+    if _is_disk(error):
+        return RunError(f"{run} takes no more data ({_detail(error)}): free space on its disk and go on with {resume}")
+    if isinstance(error, OSError):
+        return RunError(f"{error.filename or run}: {_detail(error)}: put it right and go on with {resume}")
+    return None
+
+
+def drop_unfinished(checkpoints: Path) -> None:
+    """Remove checkpoints that were not sealed: a resume would pass them over, and they take room.
+
+    Args:
+        checkpoints: Folder of checkpoints; need not exist.
+    """
+    for folder in checkpoints.glob("checkpoint-*"):
+        if folder.is_dir() and not (folder / SEAL).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or _number(error) == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError) and bool(_TORCH_MEMORY.search(str(error)))
+
+
+def _is_disk(error: Exception) -> bool:
+    return any(_number(link) in _NO_ROOM or _TORCH_WRITE.search(str(link)) for link in _chain(error))
+
+
+def _number(error: BaseException) -> int | None:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = _RUST.search(str(error))
+    return int(found[1]) if found else None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and those it came from, the last first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _detail(error: Exception) -> str:
+    """The system's words for it where the chain holds them, else the error's own first line."""
+    told = [link.strerror for link in _chain(error) if isinstance(link, OSError) and link.strerror]
+    lines = str(error).strip().splitlines()
+    return told[0] if told else lines[0][:_LONGEST_DETAIL] if lines else type(error).__name__
