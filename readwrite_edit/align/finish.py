@@ -50,13 +50,14 @@ def finish_run(
     """
     _save(folder, prepared, trainer, targets, base_hash)
     before, after = dict(before), preference_metrics(trainer)
+    on_texts: dict[str, float] = {}
     for name, sequences in prepared.texts.items():
         with progress_bar(f"KL and perplexity on '{name}'", "seq") as advance:
             measured = text_metrics(trainer.policy, sequences, progress=advance)
         before |= {f"kl_{name}": 0.0, f"perplexity_{name}": measured["base_perplexity"]}
-        after |= {f"kl_{name}": measured["kl"], f"perplexity_{name}": measured["perplexity"]}
-    step = trainer.state.global_step
-    writer.log_metrics(step, {name: value for name, value in after.items() if value is not None}, kind="eval")
+        on_texts |= {f"kl_{name}": measured["kl"], f"perplexity_{name}": measured["perplexity"]}
+    writer.log_metrics(trainer.state.global_step, on_texts, kind="eval")
+    after |= on_texts
     bases = {target.module: target.basis for target in targets if target.basis is not None}
     base = str(model_folder(prepared.source))
     certificate = certify_folder(folder.adapter, base, base_hash, bases=bases, exact=True)

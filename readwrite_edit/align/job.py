@@ -260,8 +260,9 @@ class _Run:
 
 def _check_resumable(folder: RunFolder) -> None:
     """Refuse what can be refused before anything is loaded or written."""
-    if not folder.recipe.is_file():
-        raise FolderError(f"{folder.path} is not a run: it has no {folder.recipe.name}")
+    for file in (folder.recipe, folder.state):
+        if not file.is_file():
+            raise FolderError(f"{folder.path} is not a run: it has no {file.name}")
     if folder.summary.is_file():
         raise FolderError(f"{folder.path} is finished: see {folder.report}, or start a new run")
     if is_locked(folder.lock):

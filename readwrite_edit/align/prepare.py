@@ -22,6 +22,8 @@ from readwrite_edit.recipe import Recipe
 from readwrite_edit.recipe.sections import ProtectedText
 from readwrite_edit.statistics import take_tokens
 
+BUILTIN = "builtin:"
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -37,7 +39,8 @@ class Preparation:
         held_out: Tokenised held-out rows, and what was dropped.
         calibration: Token sequences of the alignment text.
         protect: Name to weight and token sequences of each protected text.
-        texts: Name to token sequences of each text to measure KL on.
+        texts: Name to token sequences of each text to measure KL on: those of the
+            recipe, and of each protected text a part that no basis is chosen by.
         data_hash: Of the rows as they were read.
         notes: Sentences for the user about what was left out and why.
     """
@@ -73,8 +76,8 @@ def prepare(recipe: Recipe) -> Preparation:
         tokenise_pairs(rows, tokenizer, max_length=recipe.train.max_length) for rows in (data.train, data.held_out)
     )
     _check_rows(train, held_out, recipe)
-    protect, skipped = _texts(recipe.calibration.protect, recipe, tokenizer, tokens=None)
-    texts, unmeasured = _texts(recipe.evaluation.texts, recipe, tokenizer, tokens=recipe.evaluation.tokens)
+    protect, kept_back, skipped = _protected_texts(recipe, tokenizer)
+    texts, unmeasured = _measured_texts(recipe, tokenizer)
     return Preparation(
         recipe=recipe,
         source=source,
@@ -85,7 +88,7 @@ def prepare(recipe: Recipe) -> Preparation:
         held_out=held_out,
         calibration=_calibration(recipe, tokenizer, train),
         protect=protect,
-        texts={name: sequences for name, (_, sequences) in texts.items()},
+        texts=kept_back | texts,
         data_hash=data_hash([*data.train, *data.held_out]),
         notes=(*_row_notes("training", train), *_row_notes("held-out", held_out), *skipped, *unmeasured),
     )
@@ -121,27 +124,64 @@ def _calibration(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, train: Toke
     return take_tokens(pair_sequences(train.rows, cut), options.tokens, seed=options.seed)
 
 
-def _texts(
-    wanted: Sequence[ProtectedText], recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, tokens: int | None
-) -> tuple[dict[str, tuple[float, list[list[int]]]], list[str]]:
-    """Token sequences by name, and notes on built-in chats that a model without a template can not read."""
-    found, notes = {}, []
-    for text in wanted:
-        if text.format == "chat" and text.path.startswith("builtin:") and not supports_chat(tokenizer):
+def _protected_texts(
+    recipe: Recipe, tokenizer: PreTrainedTokenizerBase
+) -> tuple[dict[str, tuple[float, list[list[int]]]], dict[str, list[list[int]]], list[str]]:
+    """Protected texts with their weights, the parts of them kept back for measuring, and notes.
+
+    A built-in text has a held-out twin of its own and is protected whole.
+    """
+    protect, kept_back, notes = {}, {}, []
+    options = recipe.calibration
+    for text in options.protect:
+        if _unreadable(text, tokenizer):
             notes.append(f"{text.path} is left out: the tokenizer has no chat template")
             continue
-        limit = None if tokens is None else min(tokens, text.tokens)
-        options = recipe.calibration
-        sequences = load_text(text, tokenizer, tokens=limit, max_length=options.max_length, seed=options.seed)
-        found[text.name] = (text.weight, sequences)
-    return found, notes
+        extra = 0 if text.path.startswith(BUILTIN) else min(recipe.evaluation.tokens, text.tokens // 2)
+        sequences = load_text(
+            text, tokenizer, tokens=text.tokens + extra, max_length=options.max_length, seed=options.seed
+        )
+        held, used = _kept_back(sequences, extra)
+        protect[text.name] = (text.weight, used)
+        if held:
+            kept_back[text.name] = held
+    return protect, kept_back, notes
+
+
+def _kept_back(sequences: list[list[int]], tokens: int) -> tuple[list[list[int]], list[list[int]]]:
+    """The first sequences with about so many tokens, at most a third of all, and the rest."""
+    limit = min(tokens, sum(map(len, sequences)) // 3)
+    count = held = 0
+    while count < len(sequences) - 1 and held + len(sequences[count]) <= limit:
+        held += len(sequences[count])
+        count += 1
+    return sequences[:count], sequences[count:]
+
+
+def _measured_texts(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> tuple[dict[str, list[list[int]]], list[str]]:
+    """Token sequences of the texts that the recipe names for KL and perplexity, and notes."""
+    texts, notes = {}, []
+    options = recipe.calibration
+    for text in recipe.evaluation.texts:
+        if _unreadable(text, tokenizer):
+            notes.append(f"{text.path} is left out: the tokenizer has no chat template")
+            continue
+        tokens = min(recipe.evaluation.tokens, text.tokens)
+        texts[text.name] = load_text(text, tokenizer, tokens=tokens, max_length=options.max_length, seed=options.seed)
+    return texts, notes
+
+
+def _unreadable(text: ProtectedText, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a built-in chat meets a model without a chat template; a text of the user's is an error there."""
+    return text.format == "chat" and text.path.startswith(BUILTIN) and not supports_chat(tokenizer)
 
 
 def _row_notes(name: str, pairs: TokenisedPairs) -> list[str]:
     notes = []
     if pairs.truncated:
         notes.append(f"{pairs.truncated} of {len(pairs.rows)} {name} rows are cut at train.max_length")
-    for reason in dict.fromkeys(dropped.reason for dropped in pairs.dropped):
-        count = sum(dropped.reason == reason for dropped in pairs.dropped)
-        notes.append(f"{count} {name} rows are dropped: {reason}")
+    by_kind: dict[str, list[str]] = {}
+    for dropped in pairs.dropped:
+        by_kind.setdefault(dropped.reason.partition(" (")[0], []).append(dropped.reason)
+    notes += [f"{len(reasons)} {name} rows are dropped; the first: {reasons[0]}" for reasons in by_kind.values()]
     return notes

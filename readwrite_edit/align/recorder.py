@@ -21,6 +21,12 @@ from readwrite_edit.runs.writer import RunWriter
 
 _WINDOW = 5
 _FALL_NATS = 1.0
+TIMINGS = {
+    "eval_runtime",
+    "eval_samples_per_second",
+    "eval_steps_per_second",
+    "eval_model_preparation_time",
+}
 _SHOWN = (
     ("loss", "loss {:.4f}"),
     ("rewards/margins", "margin {:+.3f}"),
@@ -211,9 +217,5 @@ class Display:
 
 def _evaluated(values: Mapping[str, float], *, trained: bool) -> dict[str, float]:
     """The quantities of an evaluation, without its timings; before training all rewards are zero and none is right."""
-    left_out = set() if trained else {"eval_rewards/accuracies"}
-    return {
-        name: value
-        for name, value in values.items()
-        if name.startswith("eval_") and "_per_second" not in name and name not in left_out
-    }
+    left_out = TIMINGS if trained else {*TIMINGS, "eval_rewards/accuracies"}
+    return {name: value for name, value in values.items() if name.startswith("eval_") and name not in left_out}
