@@ -85,7 +85,7 @@ class LogitsRecord:
         return (
             "merge",
             difference <= limit,
-            detail + f"storing merged weights in bfloat16 would lose {rounding_loss:.0%}",
+            detail + f"rounding merged weights to bfloat16 would alter the update by {rounding_loss:.0%} of its norm",
         )
 
     def _tolerance(self, logits: Tensor) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -83,7 +84,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _detail(error: Exception) -> str:
-    """The system's words for it where the chain holds them, else the error's own first line."""
-    told = [link.strerror for link in _chain(error) if isinstance(link, OSError) and link.strerror]
+    """The system's words for it where the chain holds its number, else the error's own."""
+    for link in _chain(error):
+        if (number := _number(link)) is not None:
+            return os.strerror(number)
+    if _TORCH_WRITE.search(str(error)):
+        return "a file could not be written whole"
     lines = str(error).strip().splitlines()
-    return told[0] if told else lines[0][:_LONGEST_DETAIL] if lines else type(error).__name__
+    return lines[0][:_LONGEST_DETAIL] if lines else type(error).__name__

@@ -151,9 +151,7 @@ class Train(Section):
     bf16_full_eval: bool = Field(default=False, description="Evaluate in bfloat16.")
     fp16_full_eval: bool = Field(default=False, description="Evaluate in float16.")
     tf32: bool | None = Field(default=None, description="TF32 matrix products; null leaves torch's setting.")
-    gradient_checkpointing: bool = Field(
-        default=False, description="Recompute activations: less memory, about 20% slower."
-    )
+    gradient_checkpointing: bool = Field(default=False, description="Recompute activations: less memory, more time.")
     gradient_checkpointing_kwargs: dict[str, Scalar] | None = Field(
         default=None, description="Options of checkpointing."
     )

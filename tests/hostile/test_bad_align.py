@@ -19,6 +19,7 @@ from huggingface_hub import constants
 from safetensors.torch import load, load_file, save_file
 from transformers import CodeGenConfig
 
+from readwrite_edit.align import finish
 from readwrite_edit.align.trainer import PreferenceTrainer
 from readwrite_edit.cli import main
 from readwrite_edit.runs.writer import RunWriter
@@ -315,29 +316,43 @@ def test_a_full_disk_leaves_the_last_whole_checkpoint_and_the_run_goes_on_later(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, writer: str
 ) -> None:
     with monkeypatch.context() as patch, _restored_limit():
-        _fill_disk_at(2, writer, patch)
+        _fill_disk_before(PreferenceTrainer, writer, lambda trainer: trainer.state.global_step == 2, patch)
         message = desk.failed("--recipe", "recipe.yaml", "--run-dir", "full")
     run = desk.place / "full"
     assert message.startswith("full takes no more data (") and message.endswith("readwrite-edit align --resume full")
     assert _state(run)["status"] == "failed" and _state(run)["error"] == message and _state(run)["step"] == 2
     assert _checkpoints(run) == ["checkpoint-1"]
-    assert not [path.name for path in run.rglob(".*")], "a temporary file was left behind"
+    assert not list(run.rglob(".*")), "a temporary file was left behind"
     with _stopping_after(2):
         assert "stopped at step 2" in desk.said("align", "--resume", "full", code=0)
     assert (run / "checkpoints" / "checkpoint-2" / "complete.json").is_file()
     assert _state(run)["segment_starts"] == [0, 1] and _state(run)["error"] is None
 
 
-def _fill_disk_at(step: int, writer: str, patch: pytest.MonkeyPatch) -> None:
-    """From this writer's call at this step on, no file may grow beyond a few kilobytes."""
-    original: Callable[..., Any] = getattr(PreferenceTrainer, writer)
+def test_a_disk_that_is_full_at_the_end_leaves_no_half_of_an_adapter(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, _restored_limit():
+        _fill_disk_before(finish, "save_adapter", lambda _: True, patch)
+        message = desk.failed("--recipe", "recipe.yaml", "--run-dir", "full")
+    run = desk.place / "full"
+    assert message.startswith("full takes no more data (File too large): free space")
+    assert _state(run)["status"] == "failed" and not (run / "adapter").exists() and not (run / "summary.json").exists()
+    assert "checkpoint-4" in _checkpoints(run) and not list(run.rglob(".*"))
 
-    def write(trainer: PreferenceTrainer, *arguments: Any, **options: Any) -> Any:
-        if trainer.state.global_step == step:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (ABOVE_THE_JSON_FILES, resource.RLIM_INFINITY))
-        return original(trainer, *arguments, **options)
 
-    patch.setattr(PreferenceTrainer, writer, write)
+def _fill_disk_before(owner: Any, name: str, when: Callable[[Any], bool], patch: pytest.MonkeyPatch) -> None:
+    """From a call of this function on, no file may grow beyond a few kilobytes."""
+    original: Callable[..., Any] = getattr(owner, name)
+
+    def write(first: Any, *arguments: Any, **options: Any) -> Any:
+        if when(first):
+            resource.setrlimit(
+                resource.RLIMIT_FSIZE, (ABOVE_THE_JSON_FILES, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+            )
+        return original(first, *arguments, **options)
+
+    patch.setattr(owner, name, write)
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def test_a_run_leaves_everything_that_its_readers_expect(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(tmp_path):
     train = {"max_steps": 6, "learning_rate": 1e30, "warmup_steps": 0, "lr_scheduler_type": "constant"}
-    with pytest.raises(RunError, match="not finite|is nan|is inf"):
+    with pytest.raises(RunError, match=r"not finite|is nan|is inf"):
         start_run(as_recipe(small_recipe(tmp_path, train=train)), "nan", tmp_path / "run")
     state = json.loads((tmp_path / "run" / "state.json").read_text())
     assert state["status"] == "failed" and "checkpoint-" in state["error"]
