@@ -104,7 +104,12 @@ def certify_folder(
         _containment(metadata, tensors, bases or {}),
         _rows(metadata, tensors),
         record.check_reload(measured["adapter"], exact=exact),
-        record.check_merge(measured["adapter"], measured["merged"], metadata["rounding_loss"]),
+        record.check_merge(
+            measured["adapter"],
+            measured["merged"],
+            metadata["rounding_loss"],
+            quantized=metadata["base"]["quantization"] is not None,
+        ),
     )
     return Certificate(tuple(Check(*check) for check in checks))
 

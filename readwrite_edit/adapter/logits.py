@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from readwrite_edit.errors import AdapterError
 from readwrite_edit.models.loading import quantization_options
+from readwrite_edit.models.pathways import unwrap
 
 _KEPT = 16
 _RELATIVE_TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 2e-2, "float16": 5e-3}
@@ -47,12 +48,17 @@ class LogitsRecord:
 
     @classmethod
     def of(cls, model: nn.Module, input_ids: Sequence[Sequence[int]]) -> LogitsRecord:
-        """Record the logits of a model in evaluation mode."""
+        """Record the logits of a model in evaluation mode.
+
+        The call goes below PEFT's wrapper: a trainer may have put autocast on
+        it, and a fresh process computes without.
+        """
         training = model.training
         model.eval()
+        bare = unwrap(model)
         device = next(model.parameters()).device
         with torch.no_grad():
-            logits = model(input_ids=torch.tensor(input_ids, device=device), use_cache=False).logits.float().cpu()
+            logits = bare(input_ids=torch.tensor(input_ids, device=device), use_cache=False).logits.float().cpu()
         model.train(training)
         top = logits.topk(min(_KEPT, logits.shape[-1]), dim=-1)
         dtype = str(getattr(model, "dtype", torch.float32)).removeprefix("torch.")
@@ -78,8 +84,14 @@ class LogitsRecord:
         rule = "0 is demanded" if exact else f"limit {limit:.1e}"
         return "reload", passed, f"logits of a fresh process differ by up to {difference:.1e} ({rule})"
 
-    def check_merge(self, adapter: Tensor, merged: Tensor, rounding_loss: float) -> CheckLine:
-        """Compare the merged model's logits with the adapter's."""
+    def check_merge(self, adapter: Tensor, merged: Tensor, rounding_loss: float, *, quantized: bool) -> CheckLine:
+        """Compare the merged model's logits with the adapter's; into a quantised base nothing merges exactly."""
+        if quantized:
+            return (
+                "merge",
+                True,
+                "not compared: merging into a quantised base rounds to its grid; export de-quantises it",
+            )
         difference, limit = float((adapter - merged).abs().max()), self._tolerance(adapter)
         detail = f"merged logits differ by up to {difference:.1e} (limit {limit:.1e}); "
         return (
@@ -101,7 +113,8 @@ def stock_logits(
         base: Folder of the base.
         folder: Adapter folder.
         input_ids: Sequences of one length.
-        base_fields: The adapter's record of its base: ``dtype``, ``quantization`` and ``device``.
+        base_fields: The adapter's record of its base: ``dtype``, ``quantization``, ``device``,
+            ``attn_implementation`` and ``tf32``.
 
     Returns:
         ``adapter`` and ``merged``, each (sequences, time, vocabulary), float32.
@@ -115,6 +128,7 @@ def stock_logits(
         order: dict[str, Any] = {"base": base, "adapter": str(folder), "input_ids": [list(row) for row in input_ids]}
         order |= {"output": str(output), "threads": torch.get_num_threads(), "device": base_fields["device"]}
         order |= {"dtype": base_fields["dtype"], "quantization": quantization_options(base_fields["quantization"])}
+        order |= {"attn_implementation": base_fields["attn_implementation"], "tf32": base_fields["tf32"]}
         process = subprocess.run(
             [sys.executable, "-I", str(script)], input=json.dumps(order), capture_output=True, text=True, check=False
         )

@@ -47,7 +47,7 @@ def rounding_loss(model: nn.Module, targets: Sequence[Target], dtype: torch.dtyp
         dtype: Storage dtype, such as ``torch.bfloat16``.
 
     Returns:
-        0 when nothing is lost, above 1 when rounding moves more than the update does; NaN for no update.
+        0 when nothing is lost or there is no update, above 1 when rounding moves more than the update does.
     """
     lost = total = torch.zeros((), dtype=torch.float64)
     for target in targets:
@@ -58,7 +58,7 @@ def rounding_loss(model: nn.Module, targets: Sequence[Target], dtype: torch.dtyp
         kept = _round(weight + update, dtype) - _round(weight, dtype)
         lost = lost + (update - kept).double().square().sum()
         total = total + update.double().square().sum()
-    return float((lost / total).sqrt())
+    return float((lost / total).sqrt()) if total > 0 else 0.0
 
 
 def _spans(target: Target) -> list[tuple[int, int]]:

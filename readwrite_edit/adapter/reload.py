@@ -19,12 +19,14 @@ def main() -> None:
     order = json.load(sys.stdin)
     torch.set_num_threads(order["threads"])
     device = order["device"] if order["device"] == "cpu" or torch.cuda.is_available() else "cpu"
+    torch.backends.cuda.matmul.allow_tf32 = order["tf32"]
     quantization = BitsAndBytesConfig(**order["quantization"]) if order["quantization"] else None
     base = AutoModelForCausalLM.from_pretrained(
         order["base"],
         dtype=getattr(torch, order["dtype"]),
         quantization_config=quantization,
         device_map=None if device == "cpu" else {"": device},
+        attn_implementation=order["attn_implementation"],
         use_safetensors=True,
     )
     model = PeftModel.from_pretrained(base, order["adapter"]).eval()

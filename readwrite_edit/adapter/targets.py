@@ -92,6 +92,7 @@ def choose_targets(
     protected: Statistics | None = None,
     weights: Matrices | None = None,
     gradients: Matrices | None = None,
+    device: torch.device | str = "cpu",
 ) -> tuple[Target, ...]:
     """Choose a basis for each module that the projections lie in.
 
@@ -102,6 +103,7 @@ def choose_targets(
         protected: Second moments of the text to stay the same on (contrastive arm).
         weights: Gives the weight of projections stacked by rows (weight arm).
         gradients: Gives the objective's gradient likewise (gradient arm).
+        device: Where to decompose; an accelerator pays from a few thousand dimensions on.
 
     Returns:
         Targets in the order of the projections.
@@ -118,7 +120,7 @@ def choose_targets(
     by_module: dict[str, list[Projection]] = {}
     for projection in projections:
         by_module.setdefault(projection.module, []).append(projection)
-    chooser = _Chooser(statistics, choice, protected, weights, gradients)
+    chooser = _Chooser(statistics, choice, protected, weights, gradients, device)
     return tuple(chooser.target(tuple(members)) for members in by_module.values())
 
 
@@ -132,13 +134,15 @@ class _Chooser:
         protected: Statistics | None,
         weights: Matrices | None,
         gradients: Matrices | None,
+        device: torch.device | str,
     ) -> None:
+        self.device = device
         self.statistics, self.choice, self.protected = statistics, choice, protected
         self.matrices = {"weight": weights, "gradient": gradients}
         self.bases: dict[str, Tensor] = {}
 
     def target(self, members: tuple[Projection, ...]) -> Target:
-        second_moment = self.statistics.second_moment(members[0].site)
+        second_moment = self.statistics.second_moment(members[0].site).to(self.device)
         rank = self._rank(second_moment)
         if self.choice.arm == "lora":
             return Target(members, rank, None, float("nan"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -39,6 +40,7 @@ def verify_adapter(path: Path, *, base: str | None = None, exact: bool = False) 
     model = load_model(source, dtype=recorded["dtype"], quantization=recorded["quantization"])
     found = weights_hash(model)
     del model
+    torch.cuda.empty_cache()  # the fresh process loads the base a second time
     bases = _saved_bases(folder.parent / _BASES)
     return certify_folder(folder, str(model_folder(source)), found, bases=bases, exact=exact)
 

@@ -59,6 +59,8 @@ def _fault(folder: Path) -> str | None:
         digests = json.loads((folder / SEAL).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return "it was not finished"
+    if not isinstance(digests, dict) or "trainer_state.json" not in digests:
+        return f"{SEAL} is damaged"
     for name, expected in digests.items():
         try:
             with (folder / name).open("rb") as file:

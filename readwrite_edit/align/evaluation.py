@@ -53,7 +53,12 @@ def text_metrics(
             if progress:
                 progress(done, len(sequences))
     kl, policy_nll, base_nll = (float(value) / positions for value in sums)
-    return {"kl": kl, "perplexity": math.exp(policy_nll), "base_perplexity": math.exp(base_nll)}
+    return {"kl": kl, "perplexity": _perplexity(policy_nll), "base_perplexity": _perplexity(base_nll)}
+
+
+def _perplexity(mean_nll: float) -> float:
+    """Perplexity from a mean negative log-likelihood, infinite where exp would overflow."""
+    return math.exp(mean_nll) if mean_nll < 700 else math.inf
 
 
 def answers(

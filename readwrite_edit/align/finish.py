@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from readwrite_edit.align.trainer import PreferenceTrainer
 from readwrite_edit.durable import write_json
 from readwrite_edit.errors import RunError
 from readwrite_edit.models.loading import model_folder
-from readwrite_edit.models.source import base_model_id
+from readwrite_edit.models.pathways import unwrap
+from readwrite_edit.models.source import ModelSource, base_model_id
 from readwrite_edit.recipe import recipe_hash
 from readwrite_edit.report import write_report
 from readwrite_edit.runs import records
@@ -58,13 +60,14 @@ def finish_run(
         on_texts |= {f"kl_{name}": measured["kl"], f"perplexity_{name}": measured["perplexity"]}
     writer.log_metrics(trainer.state.global_step, on_texts, kind="eval")
     after |= on_texts
+    torch.cuda.empty_cache()  # the fresh process loads the base a second time
     bases = {target.module: target.basis for target in targets if target.basis is not None}
     base = str(model_folder(prepared.source))
     certificate = certify_folder(folder.adapter, base, base_hash, bases=bases, exact=True)
     summary = {
         "schema": 1,
-        "before": before,
-        "after": after,
+        "before": finite_or_none(before),
+        "after": finite_or_none(after),
         "generations": _generations(trainer, prepared),
         "certificate": certificate.as_dict(),
         "trainable_parameters": sum(p.numel() for p in trainer.policy.parameters() if p.requires_grad),
@@ -84,10 +87,15 @@ def finish_run(
 def preference_metrics(trainer: PreferenceTrainer) -> dict[str, float | None]:
     """Held-out loss, accuracy and margin; before training all implicit rewards are zero, so accuracy is None."""
     found = trainer.evaluate()
-    metrics: dict[str, float | None] = {name: found[name] for name in _REPORTED if name in found}
+    metrics = finite_or_none({name: found[name] for name in _REPORTED if name in found})
     if trainer.state.global_step == 0:
         metrics["eval_rewards/accuracies"] = None
     return metrics
+
+
+def finite_or_none(figures: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Figures with None for those that are not finite: JSON has no word for them."""
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()}
 
 
 def read_before(path: Path) -> dict[str, float | None]:
@@ -109,11 +117,13 @@ def _save(
     metadata = {
         "base": {
             "source": prepared.recipe.model.path if prepared.source.kind == "bundled" else prepared.source.location,
-            "revision": prepared.source.revision,
+            "revision": _revision(prepared.source),
             "weights_hash": base_hash,
             "dtype": str(model.dtype).removeprefix("torch."),
             "quantization": prepared.recipe.model.quantization,
             "device": model.device.type,
+            "attn_implementation": unwrap(model).config._attn_implementation,
+            "tf32": torch.backends.cuda.matmul.allow_tf32,
         },
         "basis": prepared.recipe.adapter.basis,
         "recipe_sha256": recipe_hash(prepared.recipe),
@@ -126,9 +136,14 @@ def _save(
         model,
         folder.adapter,
         base_model=base_model_id(prepared.source),
-        revision=prepared.recipe.model.revision,
+        revision=_revision(prepared.source),
         metadata=metadata,
     )
+
+
+def _revision(source: ModelSource) -> str | None:
+    """The commit of a Hub model that was used, which its cache folder is named for."""
+    return model_folder(source).name if source.kind == "hub" else None
 
 
 def _module_metadata(trainer: PreferenceTrainer, target: Target) -> dict[str, Any]:

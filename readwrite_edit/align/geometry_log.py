@@ -24,6 +24,20 @@ WRITERS = ("o_proj", "down_proj")
 
 
 @dataclass(frozen=True)
+class _View:
+    """One module's input as its update sees it: in coordinates of the span of lora_A.
+
+    With Aᵀ = Q R every product of ΔW = B A with a matrix M of the input is one
+    of B Rᵀ with Qᵀ M: nothing larger than (rank, k) is needed in a snapshot.
+    """
+
+    lora_a: Tensor
+    basis: Tensor
+    second_moment: Tensor
+    protected: Tensor | None
+
+
+@dataclass(frozen=True)
 class _Site:
     """What one input's statistics give: C, C_protect and the principal directions."""
 
@@ -31,6 +45,12 @@ class _Site:
     protected: Tensor | None
     basis: Tensor
     energy_null: float
+
+    def seen_by(self, lora_a: Tensor) -> _View:
+        """The site in coordinates of the span of lora_A, (rank, d_in)."""
+        span, triangle = torch.linalg.qr(lora_a.double().cpu().T)
+        protected = None if self.protected is None else span.T @ self.protected @ span
+        return _View(triangle.T, span.T @ self.basis, span.T @ self.second_moment @ span, protected)
 
 
 class GeometryLog:
@@ -55,9 +75,13 @@ class GeometryLog:
         k: int,
     ) -> None:
         self.model, self.targets, self.k = model, targets, k
+        device = next(model.parameters()).device
         self.sites: Mapping[str, _Site] = {
-            site: _measured_site(statistics, protected, site, k)
+            site: _measured_site(statistics, protected, site, k, device)
             for site in dict.fromkeys(projection.site for target in targets for projection in target.projections)
+        }
+        self.views = {
+            target.module: self._site(target).seen_by(target.basis.T) for target in targets if target.basis is not None
         }
         self.weight_norms = {
             (projection.module, projection.role): float(torch.linalg.vector_norm(weight_of(model, projection).float()))
@@ -70,9 +94,13 @@ class GeometryLog:
         """One row a matrix, as ``geometry.jsonl`` has them; fractions of a zero update are None."""
         return [self._row(target, projection) for target in self.targets for projection in target.projections]
 
+    def _site(self, target: Target) -> _Site:
+        return self.sites[target.projections[0].site]
+
     def _row(self, target: Target, projection: Projection) -> dict[str, Any]:
-        site = self.sites[projection.site]
-        update = _rows_of(low_rank_update(self.model, target), projection)
+        site, factors = self._site(target), low_rank_update(self.model, target)
+        view = self.views.get(target.module) or site.seen_by(factors.A)
+        update = LowRank(_rows_of(factors.B, projection), view.lora_a)
         norm = float(update.squared_norm().clamp_min(0).sqrt())
         written = self.prediction if projection.role in WRITERS else None
         return {
@@ -82,7 +110,7 @@ class GeometryLog:
             "shape": [projection.d_out, projection.d_in],
             "rank": target.rank,
             "k": site.basis.shape[1],
-            "read_fraction": _known(read_fraction(update, site.basis)),
+            "read_fraction": _known(read_fraction(update, view.basis)),
             "write_fraction": None if written is None else _known(write_fraction(update, written)),
             "read_isotropic_null": site.basis.shape[1] / projection.d_in,
             "read_energy_null": site.energy_null,
@@ -90,30 +118,32 @@ class GeometryLog:
             "captured_energy": None if math.isnan(target.captured_energy) else target.captured_energy,
             "norm": norm,
             "relative_norm": norm / self.weight_norms[projection.module, projection.role],
-            "price": None if site.protected is None else float(output_energy(update, site.protected)),
-            "output_energy": float(output_energy(update, site.second_moment)),
+            "price": None if view.protected is None else float(output_energy(update, view.protected)),
+            "output_energy": float(output_energy(update, view.second_moment)),
         }
 
     def _prediction(self, pathways: Pathways) -> Tensor | None:
         """Prediction subspace, only where a matrix that writes the residual stream is adapted."""
         if not any(projection.role in WRITERS for target in self.targets for projection in target.projections):
             return None
-        return model_prediction_basis(self.model, pathways, self.k)
+        return model_prediction_basis(self.model, pathways, self.k).cpu()
 
 
-def _measured_site(statistics: Statistics, protected: Statistics | None, site: str, k: int) -> _Site:
+def _measured_site(
+    statistics: Statistics, protected: Statistics | None, site: str, k: int, device: torch.device
+) -> _Site:
     second_moment = statistics.second_moment(site)
-    basis = principal_basis(second_moment, min(k, second_moment.shape[0]))
+    basis = principal_basis(second_moment.to(device), min(k, second_moment.shape[0])).cpu()
     protected_moment = None if protected is None else protected.second_moment(site)
     return _Site(second_moment, protected_moment, basis, energy_null(second_moment, basis))
 
 
-def _rows_of(update: LowRank, projection: Projection) -> LowRank:
-    """The part of a fused module's update that belongs to one projection, in float64."""
-    lora_b = update.B.double()
-    if projection.rows is not None:
-        lora_b = torch.cat([lora_b[start:stop] for start, stop in projection.rows])
-    return LowRank(lora_b, update.A.double())
+def _rows_of(lora_b: Tensor, projection: Projection) -> Tensor:
+    """The rows of a module's lora_B that belong to one projection, float64, on the CPU."""
+    plain = lora_b.double().cpu()
+    if projection.rows is None:
+        return plain
+    return torch.cat([plain[start:stop] for start, stop in projection.rows])
 
 
 def _known(fraction: Tensor) -> float | None:

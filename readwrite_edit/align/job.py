@@ -10,7 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, TrainerState
 
@@ -38,6 +38,7 @@ from readwrite_edit.recipe import Recipe, dpo_arguments, dump_recipe, load_recip
 from readwrite_edit.runs.console import tee_console
 from readwrite_edit.runs.folder import FolderError, RunFolder
 from readwrite_edit.runs.lock import is_locked
+from readwrite_edit.runs.reader import read_run
 from readwrite_edit.runs.writer import RunWriter
 from readwrite_edit.statistics import Statistics
 from readwrite_edit.terminal import printable
@@ -199,6 +200,7 @@ class _Run:
         trainer.remove_callback(PrinterCallback)
         with progress_bar("reference log-probabilities", "row") as advance:
             trainer.use_reference(ReferenceStore(cache_folder() / "reference"), self.base_hash, advance)
+        _keep_full_precision(trainer)
         targets = self._targets(trainer, ranks, statistics, protected)
         install_adapter(trainer.policy, targets)
         return trainer, targets
@@ -223,6 +225,7 @@ class _Run:
             protected=protected,
             weights=stacked_weights(lambda projection: weight_of(trainer.policy, projection)),
             gradients=gradients,
+            device=self.model.device,
         )
         _save_bases(targets, self.folder.basis)
         _say_captured(targets)
@@ -238,6 +241,8 @@ class _Run:
     def _train(self, trainer: PreferenceTrainer, recorder: RunRecorder, checkpoint: Path | None) -> float:
         if checkpoint and _trained_to_the_end(trainer, checkpoint):
             return 0.0
+        if checkpoint is None:
+            set_seed(self.recipe.train.seed)  # whatever was measured before, training begins alike
         try:
             with self.interruption.patiently():
                 result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -263,7 +268,7 @@ def _check_resumable(folder: RunFolder) -> None:
     for file in (folder.recipe, folder.state):
         if not file.is_file():
             raise FolderError(f"{folder.path} is not a run: it has no {file.name}")
-    if folder.summary.is_file():
+    if read_run(folder.path).status == "finished" and folder.report.is_file():
         raise FolderError(f"{folder.path} is finished: see {folder.report}, or start a new run")
     if is_locked(folder.lock):
         raise RunError(f"{folder.path} is in use by another process: stop it first")
@@ -311,13 +316,25 @@ def _choice(recipe: Recipe, arm: str | None = None) -> BasisChoice:
 
 def _configuration(recipe: Recipe, folder: RunFolder, model: PreTrainedModel) -> DPOConfig:
     arguments = dpo_arguments(recipe)
-    return DPOConfig(
+    if arguments["save_total_limit"] is not None:
+        # the trainer deletes an old checkpoint before the new one is sealed: one more must always remain
+        arguments["save_total_limit"] = max(2, arguments["save_total_limit"])
+    configuration = DPOConfig(
         output_dir=str(folder.checkpoints),
         disable_tqdm=True,
         logging_nan_inf_filter=False,  # it would hide what the run must stop at
         use_cpu=model.device.type == "cpu",
         **arguments,
     )
+    configuration._n_gpu = min(configuration.n_gpu, 1)  # TRL refuses the data parallelism that more would switch on
+    return configuration
+
+
+def _keep_full_precision(trainer: PreferenceTrainer) -> None:
+    """Undo TRL's cast of LoRA weights on a quantised base: stock PEFT loads them in float32."""
+    for name, parameter in trainer.policy.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.float()
 
 
 def _trained_to_the_end(trainer: PreferenceTrainer, checkpoint: Path) -> bool:
@@ -355,4 +372,6 @@ def _say_captured(targets: tuple[Target, ...]) -> None:
     if shares:
         ranks = sorted({target.rank for target in targets})
         width = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
-        say(f"bases of {len(shares)} matrices, {width}: {min(shares):.0%} to {max(shares):.0%} of the input's energy")
+        layers = {target.projections[0].layer: f"{target.captured_energy:.0%}" for target in targets}
+        say(f"bases of {len(shares)} matrices, {width}; share of the input's energy by layer:")
+        say("  " + "  ".join(f"{layer}: {share}" for layer, share in layers.items()))

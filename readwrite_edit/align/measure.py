@@ -81,7 +81,10 @@ def _collect(
 def _summary(name: str, statistics: Statistics, prepared: Preparation, cached: bool) -> str:
     rank = prepared.recipe.adapter.rank or prepared.recipe.geometry.k
     overlap = statistics.smallest_overlap(rank)
-    agreement = "halves not compared: too few tokens" if overlap is None else f"two halves agree to {overlap:.2f}"
+    agreement = "halves not compared: too few tokens"
+    if overlap is not None:
+        k, share = overlap
+        agreement = f"the top {k} directions of two halves agree to {share:.2f} or better"
     origin = "from the cache" if cached else "collected"
     return f"statistics of the {name}: {statistics.tokens} tokens, {len(statistics.sites)} sites, {origin}; {agreement}"
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from readwrite_edit.align.optional import check_installed
 from readwrite_edit.align.preferences import data_hash, load_preferences
 from readwrite_edit.align.texts import load_text, supports_chat
 from readwrite_edit.align.tokenised import TokenisedPairs, pair_sequences, tokenise_pairs
@@ -66,6 +67,7 @@ def prepare(recipe: Recipe) -> Preparation:
         ModelError: The model is not found or of an unknown architecture, or has no such layer or matrix.
         DataError: Data or a text is missing, malformed, or empty after truncation.
     """
+    check_installed(recipe)
     source = parse_source(recipe.model.path, recipe.model.revision)
     tokenizer = load_tokenizer(source)
     pathways = find_pathways(build_meta_model(source))
@@ -78,6 +80,8 @@ def prepare(recipe: Recipe) -> Preparation:
     _check_rows(train, held_out, recipe)
     protect, kept_back, skipped = _protected_texts(recipe, tokenizer)
     texts, unmeasured = _measured_texts(recipe, tokenizer)
+    texts |= {f"{name}_protected" if name in texts else name: sequences for name, sequences in kept_back.items()}
+    _check_measurable(texts)
     return Preparation(
         recipe=recipe,
         source=source,
@@ -88,7 +92,7 @@ def prepare(recipe: Recipe) -> Preparation:
         held_out=held_out,
         calibration=_calibration(recipe, tokenizer, train),
         protect=protect,
-        texts=kept_back | texts,
+        texts=texts,
         data_hash=data_hash([*data.train, *data.held_out]),
         notes=(*_row_notes("training", train), *_row_notes("held-out", held_out), *skipped, *unmeasured),
     )
@@ -169,6 +173,12 @@ def _measured_texts(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> tuple
         tokens = min(recipe.evaluation.tokens, text.tokens)
         texts[text.name] = load_text(text, tokenizer, tokens=tokens, max_length=options.max_length, seed=options.seed)
     return texts, notes
+
+
+def _check_measurable(texts: dict[str, list[list[int]]]) -> None:
+    for name, sequences in texts.items():
+        if max(map(len, sequences), default=0) < 2:
+            raise DataError(f"the text '{name}' has no two tokens in a row to predict; raise evaluation.tokens")
 
 
 def _unreadable(text: ProtectedText, tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -79,7 +79,9 @@ class RunRecorder(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Refuse gradients that are not finite before they reach the weights."""
+        """Refuse gradients that are not finite before they reach the weights; fp16's scaler looks after its own."""
+        if args.fp16:
+            return
         for name, parameter in given["model"].named_parameters():
             if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
                 raise NonFiniteError(f"the gradient of {name} is not finite at step {state.global_step + 1}")

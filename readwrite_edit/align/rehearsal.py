@@ -73,8 +73,8 @@ def _memory(prepared: Preparation) -> list[str]:
     kept = recipe.model.dtype if recipe.model.dtype != "auto" else "float32" if on_cpu else "bfloat16"
     weight_bytes = weights * _BYTES[recipe.model.quantization or kept]
     sites = {projection.site: projection.d_in for projection in prepared.projections}
-    # two halves, one protected mix at a time, float64
-    statistics = sum(8 * 3 * d_in**2 for d_in in sites.values())
+    # two halves in float64; once collected they leave an accelerator
+    statistics = sum(8 * 2 * d_in**2 for d_in in sites.values())
     length = min(recipe.train.max_length or 1024, max(map(_longest, prepared.train.rows)))
     tokens = 2 * recipe.train.per_device_train_batch_size * length
     layers = 1 if recipe.train.gradient_checkpointing else prepared.pathways.n_layers

@@ -79,7 +79,7 @@ class Adapter(Section):
     max_rank: Count = Field(default=128, description="Upper limit of the ranks that 'energy' chooses.")
     contrastive: Contrastive = Field(default=Contrastive(), description="Options of the contrastive basis.")
     gradient_rows: Count = Field(default=32, description="Training rows of the gradient that gives the gradient basis.")
-    seed: Seed = Field(default=0, description="Seed of the random basis and of plain LoRA's A.")
+    seed: Seed = Field(default=0, description="Seed of the random basis; A of plain LoRA follows train.seed.")
 
     @model_validator(mode="before")
     @classmethod

@@ -28,6 +28,10 @@ OWNED: dict[str, str] = dict(
         ),
         *_because("the model is described by the section model", "model_init_kwargs"),
         *_because("use model.device: cpu", "use_cpu"),
+        *_because(
+            "it casts the model in place, and training would go on with the cast weights: use model.dtype",
+            "bf16_full_eval fp16_full_eval",
+        ),
         *_because("remote code is never run", "trust_remote_code"),
         *_because("dropout is always off: the cached reference would not match the policy", "disable_dropout"),
         *_because("the loss goes by objective.label_smoothing", "label_smoothing_factor"),

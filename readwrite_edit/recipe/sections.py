@@ -31,8 +31,9 @@ class Model(Section):
         default=None,
         description="transformers' name of the attention implementation: 'sdpa', 'eager', 'flash_attention_2', …",
     )
-    device: Annotated[str, Field(pattern=r"^(cpu|mps|(cuda|xpu|npu)(:[0-9]{1,3})?)$")] | None = Field(
-        default=None, description="'cpu', 'cuda', 'cuda:1', 'mps', …; null takes an accelerator where there is one."
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:0)?)$")] | None = Field(
+        default=None,
+        description="'cpu' or 'cuda'; null takes a GPU where there is one. CUDA_VISIBLE_DEVICES chooses among several.",
     )
 
     @model_validator(mode="after")

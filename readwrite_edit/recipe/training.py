@@ -127,7 +127,7 @@ class Train(Section):
         default=512, description="Longest sequence (prompt and answer) in tokens; longer ones are cut, null cuts none."
     )
     pad_to_multiple_of: Count | None = Field(default=None, description="Pad sequences to a multiple of this length.")
-    train_sampling_strategy: Literal["random", "sequential", "group_by_length"] = Field(
+    train_sampling_strategy: Literal["random", "sequential"] = Field(
         default="random", description="Order of the training rows."
     )
     seed: Seed = Field(default=0, description="Seed of the order of rows and of everything random in training.")
@@ -148,8 +148,6 @@ class Train(Section):
 
     bf16: bool = Field(default=False, description="bfloat16 mixed precision.")
     fp16: bool = Field(default=False, description="float16 mixed precision.")
-    bf16_full_eval: bool = Field(default=False, description="Evaluate in bfloat16.")
-    fp16_full_eval: bool = Field(default=False, description="Evaluate in float16.")
     tf32: bool | None = Field(default=None, description="TF32 matrix products; null leaves torch's setting.")
     gradient_checkpointing: bool = Field(default=False, description="Recompute activations: less memory, more time.")
     gradient_checkpointing_kwargs: dict[str, Scalar] | None = Field(
@@ -215,8 +213,6 @@ class Train(Section):
         self._check_evaluation()
         if self.fp16 and self.bf16:
             raise conflict(["fp16", "bf16"], "bf16 is on too; expected at most one of the two")
-        if self.fp16_full_eval and self.bf16_full_eval:
-            raise conflict(["fp16_full_eval", "bf16_full_eval"], "bf16_full_eval is on too; expected one of the two")
         if self.dataloader_prefetch_factor and not self.dataloader_num_workers:
             raise conflict(
                 ["dataloader_prefetch_factor", "dataloader_num_workers"], "expected null without dataloader_num_workers"

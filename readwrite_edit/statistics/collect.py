@@ -91,7 +91,7 @@ def collect_token_statistics(
         progress: Called with (tokens done, tokens in all) after each batch.
 
     Returns:
-        Statistics per site, on the model's device.
+        Statistics per site, on the CPU.
 
     Raises:
         DataError: There is no token to count.
@@ -165,7 +165,9 @@ class _Sum:
             raise ModelError(f"the input of site '{site}' is not finite: the weights hold NaN or infinity, or overflow")
         count = sum(self.rows)
         share = self.first_energy / float(total.trace()) if self.first_position else math.nan
-        return Moments(total, self.sum / count, count, share, self._overlap())
+        moments = Moments(total.cpu(), (self.sum / count).cpu(), count, share, self._overlap())
+        self.total = None  # an accelerator's memory is needed for training
+        return moments
 
     def _overlap(self) -> dict[int, float]:
         """Overlap of the top-k subspaces of the halves; k must leave each half enough rows."""

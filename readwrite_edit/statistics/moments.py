@@ -64,13 +64,13 @@ class Statistics:
             raise DataError(f"no statistics of site '{site}'; these hold {', '.join(sorted(self.sites)) or 'none'}")
         return self.sites[site].second_moment(centred=self.centred)
 
-    def smallest_overlap(self, k: int) -> float | None:
-        """Worst agreement of two halves over the sites for the nearest k measured, or None."""
+    def smallest_overlap(self, k: int) -> tuple[int, float] | None:
+        """The measured k nearest to the one asked for, and the worst agreement of two halves over the sites there."""
         measured = [moments.overlap for moments in self.sites.values() if moments.overlap]
         if not measured:
             return None
         nearest = min(measured[0], key=lambda rank: abs(rank - k))
-        return min(overlap[nearest] for overlap in measured)
+        return nearest, min(overlap[nearest] for overlap in measured if nearest in overlap)
 
 
 def mix(parts: Sequence[tuple[Statistics, float]]) -> Statistics:
@@ -80,7 +80,7 @@ def mix(parts: Sequence[tuple[Statistics, float]]) -> Statistics:
         parts: Statistics over the same sites with their weights.
 
     Returns:
-        Statistics whose C is Σ w C / Σ w; overlaps and shares are not mixed.
+        Statistics of the mixture: uncentred, C is Σ w C / Σ w. Overlaps and shares are not mixed.
 
     Raises:
         DataError: No parts, weights that do not add up to more than 0, or different sites.

@@ -31,6 +31,24 @@ def test_every_arm_trains_and_is_certified(basis, tmp_path):
         assert last["read_fraction"] < 1e-6
 
 
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"train": {"bf16": True}},
+        {"train": {"bf16": True}, "model": {"dtype": "bfloat16"}},
+        {"model": {"attn_implementation": "eager"}},
+        {"train": {"max_steps": 1}},
+        {"train": {"gradient_checkpointing": True, "gradient_accumulation_steps": 2, "save_total_limit": 1}},
+        {"train": {"num_train_epochs": 0.4, "max_steps": -1, "neftune_noise_alpha": 5.0}},
+    ],
+    ids=["autocast", "bf16 weights", "eager attention", "one step without a rate", "accumulation", "epochs"],
+)
+def test_every_way_to_train_ends_with_a_certificate(sections, tmp_path):
+    outcome = start_run(as_recipe(small_recipe(tmp_path, **sections)), "way", tmp_path / "run")
+    assert outcome.summary["certificate"]["passed"], outcome.summary["certificate"]
+    assert "differ by 0" in str(outcome.summary["certificate"])
+
+
 def test_energy_gives_ranks_per_layer_that_stock_peft_reads(tmp_path):
     adapter = {"rank": None, "energy": 0.6, "layers": [0, 1], "modules": ["q_proj", "o_proj", "down_proj"]}
     outcome = start_run(as_recipe(small_recipe(tmp_path, adapter=adapter)), "energy", tmp_path / "run")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.small_runs import small_recipe, write_recipe
 
-STEPS, SAVE_EVERY = 60, 5
+STEPS, SAVE_EVERY = 60, 7
 PATIENCE_S = 240
 
 
@@ -49,7 +49,7 @@ def test_a_stop_request_saves_and_ends_cleanly_and_the_resumed_run_equals(place,
 
 def test_a_killed_run_resumes_from_its_last_whole_checkpoint_and_equals(place, uninterrupted):
     process = _start(place, "--recipe", "recipe.yaml", "--run-dir", "killed")
-    _wait_for_step(place / "killed", 12, process)
+    _wait_for_step(place / "killed", 16, process)
     process.kill()
     process.wait(PATIENCE_S)
     newest = max((place / "killed" / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:]))

@@ -209,7 +209,7 @@ def test_a_process_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.Monke
     broken.write_text("#!/bin/sh\necho 'Traceback' >&2\necho 'KeyError: lora' >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setattr(logits.sys, "executable", str(broken))
-    fields = {"device": "cpu", "dtype": "float32", "quantization": None}
+    fields = {"device": "cpu", "dtype": "float32", "quantization": None, "attn_implementation": "sdpa", "tf32": False}
     with pytest.raises(AdapterError, match=r"can not load.*KeyError: lora$"):
         stock_logits("base", tmp_path, [[1]], base_fields=fields)
 
