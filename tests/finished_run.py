@@ -68,8 +68,7 @@ def write_tiny_adapter(run: Path, base: Path, *, rank: int = 4) -> Path:
     model.save_pretrained(run / "adapter")
     (run / "adapter" / "README.md").unlink(missing_ok=True)
     recorded = {"source": str(base), "revision": None, "weights_hash": weights_hash(model), "dtype": "float32"}
-    metadata = {"schema": 1, "base": recorded | {"quantization": None, "device": "cpu"}}
-    (run / "adapter" / "readwrite_edit.json").write_text(json.dumps(metadata))
+    _write_metadata(run, recorded)
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
     recipe["provenance"]["weights_sha256"] = weights_hash(model)
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
@@ -78,10 +77,17 @@ def write_tiny_adapter(run: Path, base: Path, *, rank: int = 4) -> Path:
 
 def write_adapter_config(run: Path, *, base: str = "HuggingFaceTB/SmolLM2-135M-Instruct", **changes: Any) -> None:
     """Put the configuration and metadata of an adapter into the run, without weights."""
-    metadata = {"schema": 1, "base": {"dtype": "float32"}, "rounding_loss": 0.9}
-    (run / "adapter" / "readwrite_edit.json").write_text(json.dumps(metadata))
+    _write_metadata(run, {"source": base, "revision": None, "weights_hash": "0" * 64, "dtype": "float32"})
     config = {"peft_type": "LORA", "r": RANK, "rank_pattern": {}, "base_model_name_or_path": base, "revision": None}
     (run / "adapter" / "adapter_config.json").write_text(json.dumps(config | changes))
+
+
+def _write_metadata(run: Path, base: dict[str, Any]) -> None:
+    """Metadata of the right form; exports read its base and its rounding loss."""
+    logits = {"input_ids": [], "sha256": "", "top_ids": [], "top_values": [], "dtype": "float32", "device": "cpu"}
+    base = base | {"quantization": None, "device": "cpu", "attn_implementation": "eager", "tf32": False}
+    metadata = {"schema": 1, "base": base, "modules": {}, "logits": logits}
+    (run / "adapter" / "readwrite_edit.json").write_text(json.dumps(metadata | {"rounding_loss": 0.9}))
 
 
 def _recipe(base: str, modules: tuple[str, ...], steps: int) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from readwrite_edit.adapter.install import (
     low_rank_update,
 )
 from readwrite_edit.adapter.merge import merge_adapter
-from readwrite_edit.adapter.save import METADATA, basis_hash, read_metadata, save_adapter
+from readwrite_edit.adapter.metadata import METADATA, read_metadata
+from readwrite_edit.adapter.save import basis_hash, save_adapter
 from readwrite_edit.adapter.targets import ARMS, BasisChoice, Target, choose_targets
 
 __all__ = [

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from readwrite_edit.adapter.install import changeable_rows
 from readwrite_edit.adapter.logits import LogitsRecord, stock_logits
-from readwrite_edit.adapter.save import CONFIG, WEIGHTS, basis_hash, read_metadata
+from readwrite_edit.adapter.metadata import read_metadata
+from readwrite_edit.adapter.save import CONFIG, WEIGHTS, basis_hash
 from readwrite_edit.errors import AdapterError
 from readwrite_edit.geometry import LowRank
 
@@ -125,7 +126,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors = load_file(folder / WEIGHTS)
     except FileNotFoundError as error:
         raise AdapterError(f"{folder} is not an adapter: {Path(error.filename or WEIGHTS).name} is missing") from None
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise AdapterError(f"the adapter in {folder} is damaged or cut short: {error}") from None
     if not isinstance(config, dict) or not set(CONFIG_KEYS) <= set(config):
         raise AdapterError(f"{folder / CONFIG} is not the configuration of a LoRA adapter: it lacks some of its keys")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,11 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor, uint8
 
+from readwrite_edit.adapter.metadata import METADATA, SCHEMA
 from readwrite_edit.durable import whole_folder, write_json
-from readwrite_edit.errors import AdapterError
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
-METADATA = "readwrite_edit.json"
-SCHEMA = 1
-KEYS = ("base", "modules", "logits", "rounding_loss")
 
 
 def save_adapter(
@@ -47,29 +43,6 @@ def save_adapter(
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
         write_json(temporary / CONFIG, _plain_config(model, adapter_name, base_model, revision))
         write_json(temporary / METADATA, {"schema": SCHEMA, **(metadata or {})})
-
-
-def read_metadata(folder: Path) -> dict[str, Any]:
-    """The project's metadata of an adapter.
-
-    Raises:
-        AdapterError: There is none, it is damaged, or of a newer schema.
-    """
-    path = folder / METADATA
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AdapterError(f"{path} does not exist: the adapter was not made by readwrite-edit") from None
-    except (OSError, ValueError) as error:
-        raise AdapterError(f"{path} can not be read: {error}") from None
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("schema"), int):
-        raise AdapterError(f"{path} has no schema number: the file is damaged or not ours")
-    missing = [key for key in KEYS if key not in metadata]
-    if missing and metadata["schema"] <= SCHEMA:
-        raise AdapterError(f"{path} lacks {', '.join(missing)}: the file is damaged or not ours")
-    if metadata["schema"] > SCHEMA:
-        raise AdapterError(f"{path} has schema {metadata['schema']}, this version reads up to {SCHEMA}; upgrade")
-    return metadata
 
 
 def basis_hash(lora_a: Tensor) -> str:

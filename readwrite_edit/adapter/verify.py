@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from readwrite_edit.adapter.certify import Certificate, certify_folder
-from readwrite_edit.adapter.save import CONFIG, read_metadata
+from readwrite_edit.adapter.metadata import read_metadata
+from readwrite_edit.adapter.save import CONFIG
 from readwrite_edit.errors import AdapterError
 from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.loading import load_model, model_folder

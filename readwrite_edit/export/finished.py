@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from readwrite_edit.adapter.certify import read_adapter
-from readwrite_edit.adapter.save import CONFIG, METADATA, WEIGHTS, read_metadata
+from readwrite_edit.adapter.metadata import METADATA, read_metadata
+from readwrite_edit.adapter.save import CONFIG, WEIGHTS
 from readwrite_edit.errors import AdapterError, ExportError
 from readwrite_edit.report.record import RunRecord, read_record
 from readwrite_edit.runs.reader import read_run

@@ -256,8 +256,9 @@ def test_what_is_no_run_is_not_resumed(desk: Desk) -> None:
 
 
 def test_a_finished_run_is_not_resumed(desk: Desk, run: Path) -> None:
-    (run / "summary.json").write_text("{}")
-    assert "run is finished" in desk.turned_away("--resume", "run")
+    (run / "state.json").write_text(json.dumps(_state(run) | {"status": "finished"}))
+    (run / "report.html").write_text("the report")
+    assert desk.turned_away("--resume", "run") == "run is finished: see run/report.html, or start a new run"
 
 
 @pytest.mark.parametrize("name", ["state.json", "recipe.yaml"])

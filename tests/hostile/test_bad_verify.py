@@ -18,7 +18,6 @@ from tests.small_runs import as_recipe, small_recipe, write_model
 
 PREFIX = "readwrite-edit: "
 WEIGHTS, CONFIG, METADATA = "adapter_model.safetensors", "adapter_config.json", "readwrite_edit.json"
-_DEEP = pytest.mark.xfail(reason="RecursionError is not caught yet")
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +124,7 @@ def test_a_basis_cut_short(run: Path, refused) -> None:
     assert refused(run).startswith(f"{run / 'basis.safetensors'} is damaged or cut short")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", pytest.param("[" * 100_000, marks=_DEEP), '{"r": 4}', "\udcff"]
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, '{"r": 4}', "\udcff"])
 def test_a_configuration_of_nothing(run: Path, refused, text: str) -> None:
     (run / "adapter" / CONFIG).write_bytes(text.encode("utf-8", "surrogateescape"))
     assert str(run / "adapter") in refused(run)
@@ -136,9 +133,7 @@ def test_a_configuration_of_nothing(run: Path, refused, text: str) -> None:
 # Metadata
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", pytest.param("[" * 100_000, marks=_DEEP), '{"schema": "1"}', '{"schema": true}']
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, '{"schema": "1"}', '{"schema": true}'])
 def test_metadata_that_is_no_json_object_with_a_schema(run: Path, refused, text: str) -> None:
     (run / "adapter" / METADATA).write_text(text)
     assert refused(run).startswith(str(run / "adapter" / METADATA))
@@ -170,7 +165,6 @@ LIES: dict[str, Callable[[dict[str, Any]], object]] = {
 }
 
 
-@pytest.mark.xfail(reason="read_metadata checks only the top level yet")
 @pytest.mark.parametrize("name", LIES)
 def test_metadata_of_the_wrong_kinds(run: Path, refused, name: str) -> None:
     """Refused before the base is loaded; what is well-formed and false, the certificate finds."""

@@ -1,0 +1,82 @@
+"""The format of ``readwrite_edit.json``, which travels with an adapter: what must be in it, and of which kind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from readwrite_edit.errors import AdapterError
+
+METADATA = "readwrite_edit.json"
+SCHEMA = 1
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Base(_Section):
+    source: str
+    revision: str | None
+    weights_hash: str
+    dtype: str
+    quantization: str | None
+    device: str
+    attn_implementation: str | None
+    tf32: bool
+
+
+class _Module(_Section):
+    rows: list[tuple[int, int]] | None
+    basis_sha256: str | None
+
+
+class _Logits(_Section):
+    input_ids: list[list[int]]
+    sha256: str
+    top_ids: list[list[list[int]]]
+    top_values: list[list[list[float]]]
+    dtype: str
+    device: str
+
+
+class _Metadata(_Section):
+    base: _Base
+    modules: dict[str, _Module]
+    logits: _Logits
+    rounding_loss: float
+
+
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """The project's metadata of an adapter, with everything that a certificate needs.
+
+    Raises:
+        AdapterError: There is none, it is damaged, or of a newer schema.
+    """
+    path = folder / METADATA
+    try:
+        text = path.read_text(encoding="utf-8")
+        metadata = json.loads(text)
+    except (FileNotFoundError, NotADirectoryError):
+        raise AdapterError(f"{path} does not exist: the adapter was not made by readwrite-edit") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise AdapterError(f"{path} can not be read: {error}") from None
+    number = metadata.get("schema") if isinstance(metadata, dict) else None
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise AdapterError(f"{path} has no schema number: the file is damaged or not ours")
+    if number > SCHEMA:
+        raise AdapterError(f"{path} has schema {number}, this version reads up to {SCHEMA}; upgrade")
+    try:
+        _Metadata.model_validate_json(text)
+    except ValidationError as error:
+        raise AdapterError(f"{path} {_first_fault(error)}: the file is damaged or not ours") from None
+    return metadata
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(map(str, fault["loc"]))
+    return f"lacks {place}" if fault["type"] == "missing" else f"has a wrong {place} ({fault['msg']})"
