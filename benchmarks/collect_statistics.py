@@ -1,6 +1,6 @@
 """Second moments in one pass, beside a bare forward pass and PEFT's EVA initialisation.
 
-Run: python benchmarks/collect_statistics.py [--tokens 4096] [--rounds 3] [--no-eva]
+Run: python benchmarks/collect_statistics.py [--tokens 8192] [--rounds 3] [--no-eva]
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RANK, BATCH = 16, 8
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="bundled:smollm2-135m-instruct")
-    parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-eva", action="store_true", help="leave out the slow part")
     args = parser.parse_args()

@@ -25,6 +25,8 @@ from readwrite_edit.statistics.texts import prose_sequences, take_tokens
 
 Progress = Callable[[int, int], None]
 
+_SMALL = 1024
+
 
 def collect_statistics(
     model: PreTrainedModel,
@@ -181,7 +183,12 @@ class _Sum:
 
 
 def _leading(matrix: Tensor, k: int) -> Tensor:
-    """Top-k eigenvectors by Lanczos iteration, (d, k): far cheaper than all of them."""
+    """Top-k eigenvectors, (d, k), to the accuracy of a diagnosis.
+
+    All of them in float32 where that is quick; Lanczos iteration in float64 where it is not.
+    """
+    if matrix.shape[0] <= _SMALL:
+        return torch.linalg.eigh((matrix / matrix.trace()).float())[1].flip(1)[:, :k]
     start = torch.ones(matrix.shape[0], dtype=torch.float64).numpy()
     values, vectors = eigsh(matrix.numpy(), k=k, which="LA", v0=start)
     return torch.from_numpy(vectors[:, values.argsort()[::-1]].copy())

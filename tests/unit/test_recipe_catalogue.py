@@ -47,7 +47,9 @@ def test_shipped_recipes_only_say_what_differs_from_the_defaults():
     for name in set(NAMES) - {"dpo_readonly", "dpo_contrastive"}:
         text = find_recipe(name).read_text(encoding="utf-8")
         written = {(s, k): v for s, part in yaml.safe_load(text).items() for k, v in part.items()}
-        minimal = load_recipe("dpo_lora", ["adapter.basis=principal", "train={}", "model={path: x}", "data={path: x}"])
+        minimal = load_recipe(
+            "dpo_lora", ["adapter.basis=principal", "train={}", "evaluation={}", "model={path: x}", "data={path: x}"]
+        )
         defaults = minimal.model_dump(mode="json")
         repeated = [
             f"{s}.{k}" for (s, k), v in written.items() if defaults[s][k] == v and (s, k) != ("adapter", "seed")

@@ -47,10 +47,10 @@ def test_equal_logits_pass_and_a_difference_passes_only_within_rounding(record: 
 
 def test_merged_logits_must_agree_within_rounding(record: LogitsRecord) -> None:
     adapter_logits = recorded_logits()
-    assert record.check_merge(adapter_logits, adapter_logits + 1e-6, 0.25)[1]
-    assert "lose 25%" in record.check_merge(adapter_logits, adapter_logits, 0.25)[2]
-    assert not record.check_merge(adapter_logits, adapter_logits * 1.01, 0.25)[1]
-    assert not record.check_merge(adapter_logits, adapter_logits * torch.nan, 0.25)[1]
+    assert record.check_merge(adapter_logits, adapter_logits + 1e-6, 0.25, quantized=False)[1]
+    assert "alter the update by 25%" in record.check_merge(adapter_logits, adapter_logits, 0.25, quantized=False)[2]
+    assert not record.check_merge(adapter_logits, adapter_logits * 1.01, 0.25, quantized=False)[1]
+    assert not record.check_merge(adapter_logits, adapter_logits * torch.nan, 0.25, quantized=False)[1]
 
 
 def test_a_record_survives_json_and_leaves_the_model_as_it_was(record: LogitsRecord) -> None:

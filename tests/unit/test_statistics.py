@@ -120,7 +120,7 @@ def test_overlap_compares_the_halves_of_the_batches(model: PreTrainedModel) -> N
         assert sorted(overlap) == [4, 16]
         for k, value in overlap.items():
             assert value == pytest.approx(float((tops[0][:, :k].T @ tops[1][:, :k]).square().sum() / k), abs=1e-4)
-    assert found.smallest_overlap(5) == min(found.sites[site].overlap[4] for site in SITES)
+    assert found.smallest_overlap(5) == (4, min(found.sites[site].overlap[4] for site in SITES))
 
 
 def test_one_batch_has_no_halves_to_compare(model: PreTrainedModel) -> None:
