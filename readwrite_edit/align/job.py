@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, set_seed
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_callback import PrinterCallback, TrainerState
+from transformers.trainer_callback import PrinterCallback
 
-from readwrite_edit.adapter import BasisChoice, Target, adapter_config, choose_targets, install_adapter
+from readwrite_edit.adapter import Target, adapter_config, choose_targets, install_adapter
 from readwrite_edit.adapter.targets import stacked_weights
+from readwrite_edit.align.bases import basis_choice, captured_energy, save_bases, with_saved_bases
 from readwrite_edit.align.checkpoints import checkpoint_step, latest_checkpoint
 from readwrite_edit.align.finish import finish_run, preference_metrics, read_before
 from readwrite_edit.align.geometry_log import GeometryLog
@@ -25,16 +23,21 @@ from readwrite_edit.align.prepare import Preparation, prepare
 from readwrite_edit.align.recorder import RunRecorder
 from readwrite_edit.align.reference import ReferenceStore
 from readwrite_edit.align.signals import Interruption, heeding_signals
-from readwrite_edit.align.trainer import NonFiniteError, PreferenceTrainer
-from readwrite_edit.align.trl_names import DPOConfig
+from readwrite_edit.align.trainer import (
+    NonFiniteError,
+    PreferenceTrainer,
+    dpo_configuration,
+    keep_full_precision,
+    trained_to_the_end,
+)
 from readwrite_edit.align.trouble import as_run_error, drop_unfinished
-from readwrite_edit.durable import whole_file, write_json
+from readwrite_edit.durable import write_json
 from readwrite_edit.errors import DataError, ModelError, RunError
 from readwrite_edit.models.conversion import cache_folder
 from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.loading import load_model
 from readwrite_edit.models.pathways import weight_of
-from readwrite_edit.recipe import Recipe, dpo_arguments, dump_recipe, load_recipe, recipe_hash
+from readwrite_edit.recipe import Recipe, dump_recipe, load_recipe, recipe_hash
 from readwrite_edit.runs.console import tee_console
 from readwrite_edit.runs.folder import FolderError, RunFolder
 from readwrite_edit.runs.lock import is_locked
@@ -188,10 +191,10 @@ class _Run:
         self, statistics: Statistics, protected: Statistics | None
     ) -> tuple[PreferenceTrainer, tuple[Target, ...]]:
         """The trainer with the adapter in place, its basis from the run folder where it was chosen before."""
-        ranks = choose_targets(statistics, self.prepared.projections, _choice(self.recipe, arm="lora"))
+        ranks = choose_targets(statistics, self.prepared.projections, basis_choice(self.recipe, arm="lora"))
         trainer = PreferenceTrainer(
             self.model,
-            _configuration(self.recipe, self.folder, self.model),
+            dpo_configuration(self.recipe, self.folder.checkpoints, on_cpu=self.model.device.type == "cpu"),
             train_rows=self.prepared.train.rows,
             held_out_rows=self.prepared.held_out.rows,
             processing_class=self.prepared.tokenizer,
@@ -200,7 +203,7 @@ class _Run:
         trainer.remove_callback(PrinterCallback)
         with progress_bar("reference log-probabilities", "row") as advance:
             trainer.use_reference(ReferenceStore(cache_folder() / "reference"), self.base_hash, advance)
-        _keep_full_precision(trainer)
+        keep_full_precision(trainer)
         targets = self._targets(trainer, ranks, statistics, protected)
         install_adapter(trainer.policy, targets)
         return trainer, targets
@@ -213,8 +216,8 @@ class _Run:
         protected: Statistics | None,
     ) -> tuple[Target, ...]:
         if self.folder.basis.is_file():
-            return _with_saved_bases(ranks, self.folder.basis)
-        choice = _choice(self.recipe)
+            return with_saved_bases(ranks, self.folder.basis)
+        choice = basis_choice(self.recipe)
         gradients = None
         if choice.arm == "gradient":
             gradients = starting_gradients(trainer, ranks, rows=self.recipe.adapter.gradient_rows)
@@ -227,8 +230,9 @@ class _Run:
             gradients=gradients,
             device=self.model.device,
         )
-        _save_bases(targets, self.folder.basis)
-        _say_captured(targets)
+        save_bases(targets, self.folder.basis)
+        for line in captured_energy(targets):
+            say(line)
         return targets
 
     def _before(self, trainer: PreferenceTrainer) -> dict[str, float | None]:
@@ -239,7 +243,7 @@ class _Run:
         return read_before(path)
 
     def _train(self, trainer: PreferenceTrainer, recorder: RunRecorder, checkpoint: Path | None) -> float:
-        if checkpoint and _trained_to_the_end(trainer, checkpoint):
+        if checkpoint and trained_to_the_end(trainer, checkpoint):
             return 0.0
         if checkpoint is None:
             set_seed(self.recipe.train.seed)  # whatever was measured before, training begins alike
@@ -298,80 +302,3 @@ def _check_unchanged(recipe: Recipe, base_hash: str, data_hash: str) -> None:
         raise ModelError(f"the weights of {recipe.model.path} are no longer those that the run began with")
     if recorded.get("data_sha256") != data_hash:
         raise DataError(f"the rows of {recipe.data.path} are no longer those that the run began with")
-
-
-def _choice(recipe: Recipe, arm: str | None = None) -> BasisChoice:
-    options = recipe.adapter
-    return BasisChoice(
-        arm=arm or options.basis,
-        rank=options.rank,
-        energy=options.energy,
-        max_rank=options.max_rank,
-        form=options.contrastive.form,
-        epsilon=options.contrastive.epsilon,
-        beta=options.contrastive.beta,
-        seed=options.seed,
-    )
-
-
-def _configuration(recipe: Recipe, folder: RunFolder, model: PreTrainedModel) -> DPOConfig:
-    arguments = dpo_arguments(recipe)
-    if arguments["save_total_limit"] is not None:
-        # the trainer deletes an old checkpoint before the new one is sealed: one more must always remain
-        arguments["save_total_limit"] = max(2, arguments["save_total_limit"])
-    configuration = DPOConfig(
-        output_dir=str(folder.checkpoints),
-        disable_tqdm=True,
-        logging_nan_inf_filter=False,  # it would hide what the run must stop at
-        use_cpu=model.device.type == "cpu",
-        **arguments,
-    )
-    configuration._n_gpu = min(configuration.n_gpu, 1)  # TRL refuses the data parallelism that more would switch on
-    return configuration
-
-
-def _keep_full_precision(trainer: PreferenceTrainer) -> None:
-    """Undo TRL's cast of LoRA weights on a quantised base: stock PEFT loads them in float32."""
-    for name, parameter in trainer.policy.named_parameters():
-        if ".lora_" in name:
-            parameter.data = parameter.data.float()
-
-
-def _trained_to_the_end(trainer: PreferenceTrainer, checkpoint: Path) -> bool:
-    """Whether a checkpoint is of the last step; its adapter is then loaded, and no step is left to take."""
-    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-    if state.global_step < state.max_steps:
-        return False
-    trainer._load_from_checkpoint(str(checkpoint))
-    trainer.state = state
-    return True
-
-
-def _save_bases(targets: tuple[Target, ...], path: Path) -> None:
-    tensors = {target.module: target.basis.clone() for target in targets if target.basis is not None}
-    captured = {target.module: repr(target.captured_energy) for target in targets}
-    with whole_file(path) as temporary:
-        save_file(tensors, temporary, metadata=captured)
-
-
-def _with_saved_bases(ranks: tuple[Target, ...], path: Path) -> tuple[Target, ...]:
-    try:
-        tensors = load_file(path)
-        with safe_open(path, framework="pt") as file:
-            captured = {module: float(energy) for module, energy in file.metadata().items()}
-        return tuple(
-            Target(target.projections, target.rank, tensors.get(target.module), captured[target.module])
-            for target in ranks
-        )
-    except (SafetensorError, AttributeError, KeyError, ValueError) as error:
-        raise RunError(f"{path} is damaged ({error}): delete it, and resuming chooses the same bases again") from error
-
-
-def _say_captured(targets: tuple[Target, ...]) -> None:
-    shares = [target.captured_energy for target in targets if target.basis is not None]
-    if shares:
-        ranks = sorted({target.rank for target in targets})
-        width = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
-        layers = {target.projections[0].layer: f"{target.captured_energy:.0%}" for target in targets}
-        say(f"bases of {len(shares)} matrices, {width}; share of the input's energy by layer:")
-        say("  " + "  ".join(f"{layer}: {share}" for layer, share in layers.items()))

@@ -7,19 +7,22 @@ come from. The names of TRL that this relies on are in ``trl_names``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
 from readwrite_edit.align.completion_head import install_completion_head
 from readwrite_edit.align.reference import Progress, ReferenceStore, reference_key, score_rows
 from readwrite_edit.align.trl_names import REFERENCE_COLUMNS, DPOConfig, DPOTrainer
 from readwrite_edit.errors import RunError
 from readwrite_edit.models.pathways import unwrap
+from readwrite_edit.recipe import Recipe, dpo_arguments
 
 
 class NonFiniteError(RunError):
@@ -123,3 +126,37 @@ class PreferenceTrainer(DPOTrainer):
                 f"the loss is {float(loss)} at step {self.state.global_step + 1}; lower the learning rate"
             )
         return loss
+
+
+def dpo_configuration(recipe: Recipe, checkpoints: Path, *, on_cpu: bool) -> DPOConfig:
+    """TRL's configuration of a recipe's run, with what a run must not leave open."""
+    arguments = dpo_arguments(recipe)
+    if arguments["save_total_limit"] is not None:
+        # the trainer deletes an old checkpoint before the new one is sealed: one more must always remain
+        arguments["save_total_limit"] = max(2, arguments["save_total_limit"])
+    configuration = DPOConfig(
+        output_dir=str(checkpoints),
+        disable_tqdm=True,
+        logging_nan_inf_filter=False,  # it would hide what the run must stop at
+        use_cpu=on_cpu,
+        **arguments,
+    )
+    configuration._n_gpu = min(configuration.n_gpu, 1)  # TRL refuses the data parallelism that more would switch on
+    return configuration
+
+
+def keep_full_precision(trainer: PreferenceTrainer) -> None:
+    """Undo TRL's cast of LoRA weights on a quantised base: stock PEFT loads them in float32."""
+    for name, parameter in trainer.policy.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.float()
+
+
+def trained_to_the_end(trainer: PreferenceTrainer, checkpoint: Path) -> bool:
+    """Whether a checkpoint is of the last step; its adapter is then loaded, and no step is left to take."""
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    if state.global_step < state.max_steps:
+        return False
+    trainer._load_from_checkpoint(str(checkpoint))
+    trainer.state = state
+    return True
