@@ -43,11 +43,11 @@ def write_rows(path: Path, count: int = 24) -> Path:
     return path
 
 
-def small_recipe(folder: Path, model: str = "llama", **sections: dict) -> dict:
+def small_recipe(folder: Path, architecture: str = "llama", **sections: dict) -> dict:
     """Sections of a recipe on a tiny model in ``folder``; keyword arguments update single sections."""
-    place = folder / f"model-{model}"
+    place = folder / f"model-{architecture}"
     recipe: dict[str, dict] = {
-        "model": {"path": str(place if place.is_dir() else write_model(place, model))},
+        "model": {"path": str(place if place.is_dir() else write_model(place, architecture))},
         "data": {"path": str(write_rows(folder / "rows.jsonl")), "eval_rows": 4},
         "calibration": {"tokens": 600, "max_length": 64, "batch_size": 4},
         "adapter": {"rank": 4},

@@ -117,7 +117,7 @@ ONE_PROBLEM = {
     "quantised on cpu": ("model: {path: m, quantization: nf4, device: cpu}\ndata: {path: d}\n", "need a GPU"),
     "device": (
         "model: {path: m, device: gpu}\ndata: {path: d}\n",
-        "model.device: got 'gpu'; expected text: 'cpu', 'cuda'",
+        "model.device: got 'gpu'; expected text: 'cpu' or 'cuda'",
     ),
     "peft's name": (MINIMAL + "adapter: {r: 8}\n", "adapter.r: unknown key; did you mean adapter.rank?"),
     "alpha": (MINIMAL + "adapter: {lora_alpha: 8}\n", "adapter.lora_alpha: can not be set in a recipe: it is always"),
