@@ -4,9 +4,9 @@ TRL asks its model for per-token log-probabilities through one call,
 ``model(..., labels=…, fused_lm_head=True)``. On a GPU its own answer is good. On
 a CPU it sends every position through the language-model head, prompts and
 padding included, and does it again in the backward pass. This module gives
-another answer to the same call: only labelled positions reach the head, and the
-gradient with respect to the hidden state is worked out while the probabilities
-are at hand. The losses, all of them, stay TRL's.
+another answer to the same call: only labelled positions reach the head, and
+what the backward pass needs is worked out while the probabilities are at hand.
+The losses, all of them, stay TRL's.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class LanguageModelHead:
     """How hidden states become logits: softcap(scale · (W h + b)).
 
     Attributes:
-        weight: Frozen, shape (vocabulary, d_model).
+        weight: Shape (vocabulary, d_model); it gets a gradient where it wants one, and so does the bias.
         bias: Shape (vocabulary,), or None.
         scale: Factor on the logits.
         softcap: Bound c of c·tanh(x/c), or None.
@@ -61,13 +61,13 @@ class LanguageModelHead:
             raw = raw.mul_(self.scale)
         return raw if self.softcap is None else raw.div_(self.softcap).tanh_().mul_(self.softcap)
 
-    def pull_back(self, gradient: Tensor, logits: Tensor | None) -> Tensor:
-        """Carry a gradient at the logits back to the hidden states, shape (n, d_model)."""
+    def before_scaling(self, gradient: Tensor, logits: Tensor | None) -> Tensor:
+        """Carry a gradient at the logits back to W h + b, shape (n, vocabulary), in the weight's type."""
         if self.softcap is not None and logits is not None:
             gradient = gradient * (1 - (logits / self.softcap).square())
         if self.scale != 1.0:
             gradient = gradient * self.scale
-        return gradient.to(self.weight.dtype) @ self.weight
+        return gradient.to(self.weight.dtype)
 
 
 def completion_log_probs(hidden: Tensor, targets: Tensor, head: LanguageModelHead) -> HeadOutputs:
@@ -76,45 +76,56 @@ def completion_log_probs(hidden: Tensor, targets: Tensor, head: LanguageModelHea
     Args:
         hidden: Final hidden states, shape (n, d_model).
         targets: Next tokens, shape (n,).
-        head: The language-model head; it gets no gradient.
+        head: The language-model head.
 
     Returns:
         Results per position, float32.
     """
-    return HeadOutputs(*_CompletionLogProbs.apply(hidden, targets, head))  # type: ignore[no-untyped-call]
+    return HeadOutputs(*_CompletionLogProbs.apply(hidden, head.weight, head.bias, targets, head))  # type: ignore[no-untyped-call]
 
 
 class _CompletionLogProbs(torch.autograd.Function):
-    """log softmax at the targets; the backward pass is one product with a saved matrix.
+    """log softmax at the targets; the backward pass is products with saved matrices.
 
-    d log p_y / d h = Wᵀ(e_y − p), so the saved tensor has the size of ``hidden``.
+    d log p_y / d h = Wᵀ(e_y − p). Of a frozen head this is saved, of the size
+    of ``hidden``; of a trained one e_y − p itself, which its weight needs too.
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: LanguageModelHead) -> tuple[Tensor, ...]:
-        wants_gradient = ctx.needs_input_grad[0]
-        parts, gradients = [], []
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, _bias: Tensor | None, targets: Tensor, head: LanguageModelHead
+    ) -> tuple[Tensor, ...]:
+        trained = any(ctx.needs_input_grad[1:3])
+        wants_gradient = trained or ctx.needs_input_grad[0]
+        parts, slopes = [], []
         for rows in torch.arange(hidden.shape[0], device=hidden.device).split(_ROWS):
-            outputs, gradient = _score(hidden[rows], targets[rows], head, wants_gradient)
+            outputs, slope = _score(hidden[rows], targets[rows], head, wants_gradient)
             parts.append(outputs)
-            gradients.append(gradient)
+            slopes.append(slope if trained or not wants_gradient else slope @ weight)
         if wants_gradient:
-            ctx.save_for_backward(torch.cat(gradients) if gradients else torch.zeros_like(hidden))
+            width = weight.shape[0] if trained else weight.shape[1]
+            saved = torch.cat(slopes) if slopes else hidden.new_zeros(0, width)
+            ctx.save_for_backward(saved, *((hidden, weight) if trained else ()))
         empty = hidden.new_zeros(0, dtype=torch.float32)
         results = tuple(torch.cat(column) for column in zip(*parts, strict=True)) if parts else (empty,) * 5
         ctx.mark_non_differentiable(*results[1:])
         return results
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (saved,) = ctx.saved_tensors
-        return (gradients[0].unsqueeze(1) * saved).to(saved.dtype), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        saved, *trained = ctx.saved_tensors
+        weighted = (gradients[0].unsqueeze(1) * saved).to(saved.dtype)
+        if not trained:
+            return weighted, None, None, None, None
+        hidden, weight = trained
+        bias = weighted.sum(dim=0) if ctx.needs_input_grad[2] else None
+        return weighted @ weight, weighted.T @ hidden.to(weight.dtype), bias, None, None
 
 
 def _score(
     hidden: Tensor, targets: Tensor, head: LanguageModelHead, wants_gradient: bool
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Results of one block of rows, and d log p / d hidden (empty when not wanted)."""
+    """Results of one block of rows, and d log p / d (W h + b) (empty when not wanted)."""
     logits = head.logits(hidden)
     top = logits.amax(dim=1)
     at_target = logits.gather(1, targets.unsqueeze(1)).squeeze(1)
@@ -131,7 +142,7 @@ def _score(
         return results, hidden.new_zeros(0)
     slope = exponentials.div_(-mass.unsqueeze(1))
     slope[torch.arange(len(targets), device=targets.device), targets] += 1
-    return results, head.pull_back(slope, kept)
+    return results, head.before_scaling(slope, kept)
 
 
 def install_completion_head(model: PreTrainedModel) -> None:
@@ -142,16 +153,15 @@ def install_completion_head(model: PreTrainedModel) -> None:
     through the backbone in groups of like length, so that padding costs little.
 
     Args:
-        model: Bare model on a CPU whose output embeddings are not trained.
+        model: Bare model on a CPU; its output embeddings may be trained.
     """
     trl_forward = model.forward
-    head = language_model_head(model)
 
     @functools.wraps(type(model).forward)
     def forward(self: PreTrainedModel, *args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
         if not fused_lm_head or args or kwargs.get("output_router_logits"):
             return trl_forward(*args, fused_lm_head=fused_lm_head, **kwargs)
-        return _answer(self, head, **kwargs)
+        return _answer(self, language_model_head(self), **kwargs)
 
     model.forward = types.MethodType(forward, model)  # type: ignore[method-assign]
 
@@ -225,5 +235,5 @@ def language_model_head(model: PreTrainedModel) -> LanguageModelHead:
     scale = getattr(config, "logit_scale", None)
     softcap = getattr(config, "final_logit_softcapping", None)
     return LanguageModelHead(
-        embeddings.weight.detach(), getattr(embeddings, "bias", None), 1.0 if scale is None else scale, softcap
+        embeddings.weight, getattr(embeddings, "bias", None), 1.0 if scale is None else scale, softcap
     )

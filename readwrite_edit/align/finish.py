@@ -14,7 +14,7 @@ from readwrite_edit.adapter import Target, basis_hash, certify_folder, low_rank_
 from readwrite_edit.adapter.logits import LogitsRecord
 from readwrite_edit.adapter.merge import rounding_loss
 from readwrite_edit.align.evaluation import answers, text_metrics
-from readwrite_edit.align.measure import progress_bar
+from readwrite_edit.progress import progress_bar
 from readwrite_edit.align.prepare import Preparation
 from readwrite_edit.align.trainer import PreferenceTrainer
 from readwrite_edit.durable import write_json

@@ -18,11 +18,11 @@ from readwrite_edit.align.checkpoints import checkpoint_step, latest_checkpoint
 from readwrite_edit.align.finish import finish_run, preference_metrics, read_before
 from readwrite_edit.align.geometry_log import GeometryLog
 from readwrite_edit.align.gradients import starting_gradients
-from readwrite_edit.align.measure import measure, progress_bar
+from readwrite_edit.align.measure import measure
 from readwrite_edit.align.prepare import Preparation, prepare
 from readwrite_edit.align.recorder import RunRecorder
 from readwrite_edit.align.reference import ReferenceStore
-from readwrite_edit.align.signals import Interruption, heeding_signals
+from readwrite_edit.runs.signals import Interruption, heeding_signals
 from readwrite_edit.align.trainer import (
     NonFiniteError,
     PreferenceTrainer,
@@ -37,6 +37,7 @@ from readwrite_edit.models.conversion import cache_folder
 from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.loading import load_model
 from readwrite_edit.models.pathways import weight_of
+from readwrite_edit.progress import progress_bar
 from readwrite_edit.recipe import Recipe, dump_recipe, load_recipe, recipe_hash
 from readwrite_edit.runs.console import tee_console
 from readwrite_edit.runs.folder import FolderError, RunFolder

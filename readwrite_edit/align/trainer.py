@@ -38,7 +38,7 @@ class PreferenceTrainer(DPOTrainer):
         train_rows: With ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``.
         held_out_rows: Likewise.
         processing_class: Tokenizer.
-        peft_config: Of the adapter to train.
+        peft_config: Of the adapter to train; None where a subclass trains without one.
         callbacks: As for any trainer.
     """
 
@@ -50,7 +50,7 @@ class PreferenceTrainer(DPOTrainer):
         train_rows: Sequence[Mapping[str, Any]],
         held_out_rows: Sequence[Mapping[str, Any]],
         processing_class: PreTrainedTokenizerBase,
-        peft_config: LoraConfig,
+        peft_config: LoraConfig | None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         self.dpo = args

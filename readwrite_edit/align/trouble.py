@@ -23,23 +23,30 @@ _TORCH_MEMORY = re.compile(r"DefaultCPUAllocator: (can't allocate|not enough) me
 _LONGEST_DETAIL = 200
 
 
-def as_run_error(error: Exception, run: Path) -> RunError | None:
+def as_run_error(
+    error: Exception,
+    run: Path,
+    *,
+    resume: str = "readwrite-edit align --resume",
+    less: str = "train.per_device_train_batch_size or train.max_length",
+) -> RunError | None:
     """A failure of the machine in one line that says what to do.
 
     Args:
         error: What ended the run.
         run: Its folder.
+        resume: The command that goes on with it, without the folder.
+        less: What to lower where memory ran out.
 
     Returns:
         The error to raise instead; None where it is for the user already, or a mistake of the program.
     """
     if isinstance(error, ReadWriteEditError):
         return None
-    resume = f"readwrite-edit align --resume {run}"
+    resume = f"{resume} {run}"
     if _is_memory(error):
         return RunError(
-            f"out of memory ({_detail(error)}): start anew with a lower train.per_device_train_batch_size or "
-            f"train.max_length, or free memory and go on with {resume}"
+            f"out of memory ({_detail(error)}): start anew with a lower {less}, or free memory and go on with {resume}"
         )
     if _is_disk(error):
         return RunError(f"{run} takes no more data ({_detail(error)}): free space on its disk and go on with {resume}")

@@ -12,27 +12,41 @@ import io
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from readwrite_edit.cli import align, export, recipes, runs, tui, verify
+from readwrite_edit.cli import align, export, probe, recipes, runs, tui, verify
 from readwrite_edit.errors import ReadWriteEditError, RecipeError
 from readwrite_edit.terminal import printable
 
-COMMANDS = (align, verify, export, recipes, runs, tui)
+COMMANDS = (align, probe, verify, export, recipes, runs, tui)
 WRONG_INPUT, FAILED, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141
 _LONGEST_MESSAGE = 300
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that takes ``--debug`` at every level and shows no raw control characters."""
+    """A parser that takes ``--debug`` at every level and shows no raw control characters.
+
+    Attributes:
+        fill: Adds the rest of the arguments when the parser is first used; None where nothing is left out.
+    """
+
+    fill: Callable[[argparse.ArgumentParser], None] | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
         )
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, after the arguments that were left for later are in place."""
+        fill, self.fill = self.fill, None
+        if fill is not None:
+            fill(self)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Refuse the arguments: usage and one line on stderr, exit code 2."""

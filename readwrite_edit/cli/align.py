@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from readwrite_edit.recipe import load_recipe
 
     recipe = None if args.resume else load_recipe(args.recipe, args.set)
-    _prepare_environment()
+    prepare_environment()
     if args.dry_run and recipe is not None:
         from readwrite_edit.align.rehearsal import rehearse
 
@@ -83,7 +83,7 @@ def _report(outcome: Outcome) -> int:
     return 0
 
 
-def _prepare_environment() -> None:
+def prepare_environment() -> None:
     """What the libraries must find in the environment when they are imported.
 
     Their banners and bars are not this command's output. And OpenMP's threads

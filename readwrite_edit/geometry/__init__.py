@@ -22,30 +22,60 @@ from readwrite_edit.geometry.fractions import (
     subspace_overlap,
     write_fraction,
 )
-from readwrite_edit.geometry.nulls import IsotropicNull, energy_null, isotropic_null
+from readwrite_edit.geometry.lanczos import lanczos_spectrum
+from readwrite_edit.geometry.multiple import benjamini_hochberg
+from readwrite_edit.geometry.nulls import (
+    EnergyNull,
+    IsotropicCurve,
+    IsotropicNull,
+    energy_null,
+    isotropic_curve,
+    isotropic_null,
+    quadratic_p_value,
+)
 from readwrite_edit.geometry.prediction import prediction_basis, unembedding_gram
 from readwrite_edit.geometry.price import output_energy
-from readwrite_edit.geometry.spectra import effective_rank, participation_ratio, stable_rank
+from readwrite_edit.geometry.spectra import (
+    Spectrum,
+    effective_count,
+    effective_rank,
+    exact_spectrum,
+    low_rank_spectrum,
+    participation_ratio,
+    spectrum_of_eigenvalues,
+    stable_rank,
+)
 
 __all__ = [
+    "EnergyNull",
+    "IsotropicCurve",
     "IsotropicNull",
     "LowRank",
+    "Spectrum",
+    "benjamini_hochberg",
     "contrastive_basis",
     "cumulative_read_fraction",
     "difference_basis",
+    "effective_count",
     "effective_rank",
     "eigh_descending",
     "energy_null",
+    "exact_spectrum",
+    "isotropic_curve",
     "isotropic_null",
+    "lanczos_spectrum",
+    "low_rank_spectrum",
     "minor_basis",
     "output_energy",
     "participation_ratio",
     "prediction_basis",
     "principal_basis",
+    "quadratic_p_value",
     "random_basis",
     "rank_for_energy",
     "read_fraction",
     "singular_basis",
+    "spectrum_of_eigenvalues",
     "stable_rank",
     "subspace_overlap",
     "unembedding_gram",

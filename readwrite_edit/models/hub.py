@@ -19,6 +19,7 @@ from readwrite_edit.models.folder import INDEX, PICKLED, SINGLE, shard_files
 from readwrite_edit.models.source import ModelSource
 
 _TEXT_FILES = (".json", ".txt", ".model", ".jinja")
+_ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 _TIMEOUT_S = 10.0
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,28 @@ def fetch_model(source: ModelSource) -> Path:
             raise ModelError(f"{source}: {_why_no_weights(names)}")
         for name in [SINGLE] if SINGLE in names else shard_files(folder / INDEX):
             _download(source, name, folder.name, online)
+    return folder
+
+
+def fetch_adapter(source: ModelSource) -> Path | None:
+    """Download an adapter's two files, or find them in the Hub's cache.
+
+    Returns:
+        Their folder in the cache; None where the repository holds no adapter.
+
+    Raises:
+        ModelError: No such repository or revision, no access, or no connection and nothing in the cache.
+    """
+    with _reported(source):
+        names = _listing(source)
+        try:
+            if names is not None and _ADAPTER[0] not in names:
+                return None
+            folder = _download(source, _ADAPTER[0], source.revision, names is not None).parent
+        except errors.LocalEntryNotFoundError:
+            return None
+        for name in _ADAPTER[1:]:
+            _download(source, name, folder.name, names is not None)
     return folder
 
 

@@ -8,24 +8,22 @@ language-model head is never reached: the pass ends at the last site.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
-from scipy.sparse.linalg import eigsh
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from readwrite_edit.errors import DataError, ModelError
-from readwrite_edit.geometry import subspace_overlap
+from readwrite_edit.errors import DataError
 from readwrite_edit.models.pathways import Projection, find_pathways, module_of, unwrap
-from readwrite_edit.statistics.moments import OVERLAP_RANKS, Moments, Statistics
+from readwrite_edit.statistics.moments import Statistics
+from readwrite_edit.statistics.running import RunningMoments
 from readwrite_edit.statistics.texts import prose_sequences, take_tokens
 
 Progress = Callable[[int, int], None]
-
-_SMALL = 1024
+Watch = Callable[[int, Mapping[str, RunningMoments]], None]
 
 
 def collect_statistics(
@@ -80,6 +78,8 @@ def collect_token_statistics(
     centred: bool = False,
     first_position: bool = True,
     progress: Progress | None = None,
+    watch: Watch | None = None,
+    shuffle: int | None = None,
 ) -> Statistics:
     """Collect second moments over tokenised sequences.
 
@@ -91,6 +91,8 @@ def collect_token_statistics(
         centred: Whether the statistics take the mean out of C.
         first_position: Whether the first position of each sequence counts.
         progress: Called with (tokens done, tokens in all) after each batch.
+        watch: Called with (tokens done, sums so far by site) after each batch.
+        shuffle: Seed of the order of the batches; None reads those of long sequences first.
 
     Returns:
         Statistics per site, on the CPU.
@@ -102,17 +104,20 @@ def collect_token_statistics(
     counted = sum(max(0, len(sequence) - (not first_position)) for sequence in sequences)
     if not counted:
         raise DataError("the calibration text holds no token; give a longer text or raise calibration.tokens")
-    sums = {site: _Sum(first_position) for site in dict.fromkeys(p.site for p in projections)}
+    sums = {site: RunningMoments(first_position=first_position) for site in dict.fromkeys(p.site for p in projections)}
     readers = {p.site: module_of(model, p) for p in projections}
     done, total = 0, sum(map(len, sequences))
-    with _summing(readers, sums) as new_batch, _evaluating(model), torch.no_grad():
-        for index, (input_ids, attention_mask) in enumerate(token_batches(sequences, batch_size)):
+    with _summing(readers, sums) as new_batch, evaluating(model), torch.no_grad():
+        for index, (input_ids, attention_mask) in enumerate(_in_order(token_batches(sequences, batch_size), shuffle)):
             new_batch(attention_mask.to(model.device), index % 2)
             _run_to_last_site(model, input_ids.to(model.device), attention_mask.to(model.device))
             done += int(attention_mask.sum())
+            if watch:
+                watch(done, sums)
             if progress:
                 progress(done, total)
-    return Statistics({site: found.moments(site) for site, found in sums.items()}, counted, centred)
+    finished = {site: found.finish(f"the input of site '{site}'") for site, found in sums.items()}
+    return Statistics(finished, counted, centred)
 
 
 def token_batches(sequences: Sequence[Sequence[int]], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -134,64 +139,12 @@ def token_batches(sequences: Sequence[Sequence[int]], batch_size: int) -> Iterat
         yield ids, mask
 
 
-class _Sum:
-    """Running sums of one site, in two halves."""
-
-    def __init__(self, first_position: bool) -> None:
-        self.first_position = first_position
-        self.total: Tensor | None = None
-        self.rows = [0, 0]
-        self.first_energy = 0.0
-
-    def add(self, x: Tensor, mask: Tensor, half: int) -> None:
-        """Add the rows of x (batch, time, d) that the mask (batch, time) keeps."""
-        first = x[:, 0].float()
-        if not self.first_position:
-            x, mask = x[:, 1:], mask[:, 1:]
-        rows = (x[mask] if not mask.all() else x.flatten(0, 1)).float()
-        if self.total is None:
-            dim = rows.shape[1]
-            self.total = torch.zeros(2, dim, dim, dtype=torch.float64, device=rows.device)
-            self.sum = torch.zeros(dim, dtype=torch.float64, device=rows.device)
-        self.total[half] += rows.T @ rows
-        self.sum += rows.sum(dim=0)
-        self.rows[half] += rows.shape[0]
-        self.first_energy += float(first.double().square().sum())
-
-    def moments(self, site: str) -> Moments:
-        """The finished moments; ModelError where they are not finite."""
-        if self.total is None:
-            raise ModelError(f"the module that reads site '{site}' was never called in a forward pass of the model")
-        total = self.total.sum(dim=0)
-        if not bool(torch.isfinite(total).all()):
-            raise ModelError(f"the input of site '{site}' is not finite: the weights hold NaN or infinity, or overflow")
-        count = sum(self.rows)
-        share = self.first_energy / float(total.trace()) if self.first_position else math.nan
-        moments = Moments(total.cpu(), (self.sum / count).cpu(), count, share, self._overlap())
-        self.total = None  # an accelerator's memory is needed for training
-        return moments
-
-    def _overlap(self) -> dict[int, float]:
-        """Overlap of the top-k subspaces of the halves; k must leave each half enough rows."""
-        assert self.total is not None
-        dim = self.total.shape[1]
-        ranks = [k for k in OVERLAP_RANKS if k < dim and k <= min(self.rows)]
-        if not ranks:
-            return {}
-        first, second = (_leading(half, max(ranks)) for half in self.total.cpu())
-        return {k: subspace_overlap(first[:, :k], second[:, :k]) for k in ranks}
-
-
-def _leading(matrix: Tensor, k: int) -> Tensor:
-    """Top-k eigenvectors, (d, k), to the accuracy of a diagnosis.
-
-    All of them in float32 where that is quick; Lanczos iteration in float64 where it is not.
-    """
-    if matrix.shape[0] <= _SMALL:
-        return torch.linalg.eigh((matrix / matrix.trace()).float())[1].flip(1)[:, :k]
-    start = torch.ones(matrix.shape[0], dtype=torch.float64).numpy()
-    values, vectors = eigsh(matrix.numpy(), k=k, which="LA", v0=start)
-    return torch.from_numpy(vectors[:, values.argsort()[::-1]].copy())
+def _in_order(batches: Iterator[tuple[Tensor, Tensor]], shuffle: int | None) -> Iterable[tuple[Tensor, Tensor]]:
+    if shuffle is None:
+        return batches
+    drawn = list(batches)
+    random.Random(shuffle).shuffle(drawn)
+    return drawn
 
 
 class _LastSiteReached(Exception):  # noqa: N818 - it reports success
@@ -199,7 +152,9 @@ class _LastSiteReached(Exception):  # noqa: N818 - it reports success
 
 
 @contextmanager
-def _summing(readers: Mapping[str, nn.Module], sums: Mapping[str, _Sum]) -> Iterator[Callable[[Tensor, int], None]]:
+def _summing(
+    readers: Mapping[str, nn.Module], sums: Mapping[str, RunningMoments]
+) -> Iterator[Callable[[Tensor, int], None]]:
     """Hook the sums into the model; yields a function that announces the next batch."""
     batch: dict[str, object] = {}
     reached: set[str] = set()
@@ -226,7 +181,7 @@ def _summing(readers: Mapping[str, nn.Module], sums: Mapping[str, _Sum]) -> Iter
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode for the block; each module then is as it was, also one that was kept in it."""
     training = [module for module in model.modules() if module.training]
     model.eval()

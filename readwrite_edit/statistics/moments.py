@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from readwrite_edit.errors import DataError
 
 OVERLAP_RANKS = (4, 16, 64)
+_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,14 @@ class Statistics:
         sites: Site name to its moments.
         tokens: Number of tokens read.
         centred: Whether :meth:`second_moment` takes the mean out.
+        origin: What they are of, where that was noted: ``kind`` (``inputs`` or ``output_gradients``),
+            ``model``, ``weights_sha256``, ``text``, and more.
     """
 
     sites: Mapping[str, Moments]
     tokens: int
     centred: bool = False
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     def second_moment(self, site: str) -> Tensor:
         """C of one site, shape (d, d), float64.
@@ -61,7 +65,7 @@ class Statistics:
             DataError: The site was not collected.
         """
         if site not in self.sites:
-            raise DataError(f"no statistics of site '{site}'; these hold {', '.join(sorted(self.sites)) or 'none'}")
+            raise DataError(f"no statistics of site '{site}'; these hold {_named(self.sites)}")
         return self.sites[site].second_moment(centred=self.centred)
 
     def smallest_overlap(self, k: int) -> tuple[int, float] | None:
@@ -71,6 +75,12 @@ class Statistics:
             return None
         nearest = min(measured[0], key=lambda rank: abs(rank - k))
         return nearest, min(overlap[nearest] for overlap in measured if nearest in overlap)
+
+
+def _named(sites: Iterable[str]) -> str:
+    names = sorted(sites)
+    shown = ", ".join(names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown or "none"
 
 
 def mix(parts: Sequence[tuple[Statistics, float]]) -> Statistics:

@@ -1,0 +1,82 @@
+"""What a checkpoint's tensors are for: found on the meta device, so that no weight is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from readwrite_edit.models.loading import build_meta_model
+from readwrite_edit.models.pathways import Pathways, Projection, find_pathways, module_of
+from readwrite_edit.models.source import ModelSource
+
+_WRAPPERS = ("base_model.model.", "_orig_mod.", "module.")
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The parts of a model by the names of its tensors.
+
+    Attributes:
+        pathways: Which matrices read and write.
+        shapes: Name to shape of every parameter, tied ones under each of their names.
+        prefix: Of the backbone's names, which some checkpoints leave out.
+        projections: Name of a weight to the projections that it holds.
+        transposed: Names of weights stored as (d_in, d_out).
+        embedding: Name of the input embedding's weight.
+        unembedding: Name of the language-model head's weight.
+        tied: Whether the head is the input embedding.
+    """
+
+    pathways: Pathways
+    shapes: Mapping[str, tuple[int, ...]]
+    prefix: str
+    projections: Mapping[str, tuple[Projection, ...]]
+    transposed: frozenset[str]
+    embedding: str
+    unembedding: str
+    tied: bool
+
+    def canonical(self, name: str) -> str:
+        """The model's own name of a stored tensor, whatever prefix the file has or lacks."""
+        for wrapper in _WRAPPERS:
+            name = name.removeprefix(wrapper)
+        if name in self.shapes:
+            return name
+        with_prefix, without = f"{self.prefix}.{name}", name.removeprefix(f"{self.prefix}.")
+        return with_prefix if with_prefix in self.shapes else without if without in self.shapes else name
+
+
+@lru_cache(maxsize=4)
+def anatomy_of(source: ModelSource) -> Anatomy:
+    """The anatomy of a model.
+
+    Raises:
+        ModelError: It is not found, or of an unknown architecture.
+    """
+    model = build_meta_model(source)
+    pathways = find_pathways(model)
+    shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters(remove_duplicate=False)}
+    held: dict[str, list[Projection]] = {}
+    for projection in pathways.projections:
+        held.setdefault(f"{projection.module}.weight", []).append(projection)
+    head = f"{pathways.unembedding}.weight"
+    embedding = _name_of(model, model.get_input_embeddings())
+    tied = bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False))
+    return Anatomy(
+        pathways=pathways,
+        shapes=shapes | {head: shapes.get(head, shapes[embedding])},
+        prefix=model.base_model_prefix,
+        projections={name: tuple(members) for name, members in held.items()},
+        transposed=frozenset(name for name, group in held.items() if isinstance(module_of(model, group[0]), Conv1D)),
+        embedding=embedding,
+        unembedding=head,
+        tied=tied,
+    )
+
+
+def _name_of(model: nn.Module, module: nn.Module) -> str:
+    return next(f"{name}.weight" for name, found in model.named_modules() if found is module)

@@ -1,0 +1,134 @@
+"""The delta probe: where a checkpoint differs from another, in what it reads and in what it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from readwrite_edit.errors import ModelError
+from readwrite_edit.models.tensor_files import TensorFiles
+from readwrite_edit.probe.checkpoint import Checkpoint, base_of, resolve_checkpoint
+from readwrite_edit.probe.comparison import Comparison, compare, step_dtype
+from readwrite_edit.probe.dense import DenseOptions
+from readwrite_edit.probe.reference import assemble, prepare_output_moments, prepare_statistics, token_frequencies
+from readwrite_edit.probe.result import ProbeResult
+from readwrite_edit.probe.session import Session
+from readwrite_edit.probe.settings.delta import DeltaSettings
+from readwrite_edit.probe.tables import curves_table, geometry_table, heads_table, tensors_table
+from readwrite_edit.probe.verdict import verdict_of
+
+Row = dict[str, Any]
+_FEW = 4
+
+
+def probe_delta(base: str, tuned: str | None = None, **options: Any) -> ProbeResult:
+    """Geometry of the difference of two checkpoints.
+
+    Args:
+        base: Hub id (``owner/name@revision``), folder, .gguf file or ``bundled:NAME``; or a run or an adapter alone.
+        tuned: The same, or an adapter or a run on ``base``.
+        **options: Fields of ``DeltaSettings``.
+
+    Returns:
+        Tables ``geometry`` (one row a layer × matrix), ``curves``, ``heads`` and ``tensors``, and the verdict.
+
+    Raises:
+        ReadWriteEditError: Wrong input; the message says what and what to do.
+
+    Source: arXiv 2605.16600; the definitions of k, centring and normalisation are this project's.
+    """
+    settings: DeltaSettings = DeltaSettings.checked({"base": base, "tuned": tuned, **options})
+    return prepare(settings)(Session())
+
+
+def prepare(settings: DeltaSettings) -> Callable[[Session], ProbeResult]:
+    """Open and match the checkpoints, the statistics and the texts; returns what measures."""
+    base, tuned = _checkpoints(settings)
+    comparison = compare(base, tuned, modules=settings.modules, layers=settings.layers, unrelated=settings.unrelated)
+    collect = prepare_statistics(settings, comparison.model.source, comparison.selected)
+    anatomy = comparison.anatomy
+    vocabulary = anatomy.shapes[anatomy.unembedding][0]
+    frequencies = token_frequencies(settings, comparison.model.source, vocabulary)
+    output_moments = prepare_output_moments(settings.gradients)
+
+    def measure(session: Session) -> ProbeResult:
+        check_same_input(session, comparison)
+        subspaces = assemble(settings, comparison.base, anatomy, collect(session), frequencies, output_moments)
+        options = DenseOptions(settings.k, step_dtype(settings.step_dtype), settings.spectra, anatomy.pathways.d_head)
+        tensors = {row["name"]: row for row in session.recorded("tensors")}
+        geometry = {_key(row): row for row in session.recorded_geometry()}
+        for found in comparison.measure(subspaces, options, frozenset(tensors)):
+            session.log_geometry(0, found.geometry)
+            session.append("tensors", [found.tensor])
+            geometry |= {_key(row): row for row in found.geometry}
+            tensors[found.name] = found.tensor
+            session.advance(len(tensors), comparison.count, "tensor")
+        comparison.close()
+        return _result(list(geometry.values()), list(tensors.values()), comparison)
+
+    return measure
+
+
+def _checkpoints(settings: DeltaSettings) -> tuple[Checkpoint, Checkpoint]:
+    base = resolve_checkpoint(settings.base)
+    if settings.tuned is not None:
+        return base, resolve_checkpoint(settings.tuned)
+    if base.kind == "model":
+        raise ModelError(f"{settings.base} is a model: name TUNED too (only a run or an adapter stands alone)")
+    return base_of(base), base
+
+
+def check_same_input(session: Session, comparison: Comparison) -> None:
+    """Note the files that a probe reads; refuse to go on with files that are no longer those.
+
+    Raises:
+        ModelError: A file changed since the probe began.
+    """
+    files = [*_files(comparison.base), *(_files(comparison.tuned) if comparison.tuned else ())]
+    before = {row["file"]: row for row in session.recorded("inputs")}
+    changed = [row["file"] for row in files if before and before.get(row["file"]) != row]
+    if changed:
+        raise ModelError(f"{changed[0]} is no longer the file that this probe began with: start a new one")
+    if not before:
+        session.append("inputs", files)
+
+
+def _files(files: TensorFiles) -> list[Row]:
+    paths = sorted({tensor.file for tensor in files.tensors.values()})
+    return [{"file": str(p), "bytes": p.stat().st_size, "modified_ns": p.stat().st_mtime_ns} for p in paths]
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["layer"], row["module"], row["path"]
+
+
+def _result(geometry: list[Row], tensors: list[Row], comparison: Comparison) -> ProbeResult:
+    roles = {role: place for place, role in enumerate(comparison.anatomy.pathways.roles)}
+    geometry.sort(key=lambda row: (row["layer"], roles[row["module"]]))
+    table = geometry_table(geometry)
+    tables = {
+        "geometry": table,
+        "curves": curves_table(geometry),
+        "heads": heads_table(geometry),
+        "tensors": tensors_table([*tensors, *(misfit.row() for misfit in comparison.misfits)]),
+    }
+    verdict = verdict_of(table)
+    return ProbeResult(
+        "geometry", tables, verdict.sentence, verdict.figures, tuple(notes(comparison, geometry, tensors))
+    )
+
+
+def notes(comparison: Comparison, geometry: Sequence[Row], tensors: Sequence[Row]) -> list[str]:
+    """What was not measured, and what else changed, in sentences."""
+    found = [f"{misfit.name}: {misfit.detail}" for misfit in comparison.misfits]
+    bad = [row for row in tensors if row["status"] == "not finite"]
+    found += [f"{row['name']}: {row['detail']}; not measured" for row in bad]
+    if missing := len(comparison.selected) - len(geometry):
+        found.append(f"{missing} of {len(comparison.selected)} matrices were not measured")
+    others = [row["name"] for row in tensors if row["status"] == "changed"]
+    if others:
+        listed = ", ".join(others[:_FEW]) + (", …" if len(others) > _FEW else "")
+        found.append(f"{len(others)} tensors changed that are no matrix of a layer to measure: {listed}")
+    if same := sum(row["status"] == "identical" for row in tensors):
+        found.append(f"{same} tensors are identical in both")
+    return found

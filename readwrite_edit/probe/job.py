@@ -1,0 +1,152 @@
+"""A probe as a run: folder, lock, signals, tables, summary and report around what measures."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from readwrite_edit.align.trouble import as_run_error
+from readwrite_edit.durable import write_json
+from readwrite_edit.errors import RunError
+from readwrite_edit.probe.result import ProbeResult, write_tables
+from readwrite_edit.probe.session import Session, StopAskedError
+from readwrite_edit.probe.settings import dump_settings, load_settings
+from readwrite_edit.probe.settings.base import ProbeSettings
+from readwrite_edit.report import write_report
+from readwrite_edit.runs.console import tee_console
+from readwrite_edit.runs.folder import FolderError, RunFolder
+from readwrite_edit.runs.lock import is_locked
+from readwrite_edit.runs.reader import read_run
+from readwrite_edit.runs.signals import Interruption, heeding_signals
+from readwrite_edit.runs.writer import RunWriter
+
+SCHEMA = 1
+_RESUME = "readwrite-edit probe resume"
+
+
+@dataclass(frozen=True)
+class ProbeOutcome:
+    """How a probe ended.
+
+    Attributes:
+        folder: The run folder.
+        result: What it found; None where it was stopped.
+        interrupted: Whether a signal, not a stop request, ended it.
+    """
+
+    folder: RunFolder
+    result: ProbeResult | None
+    interrupted: bool = False
+
+
+def start_probe(settings: ProbeSettings, path: Path, command: str) -> ProbeOutcome:
+    """Carry out a probe in a new run folder; nothing is written where its input is wrong.
+
+    Args:
+        settings: What to measure.
+        path: Run folder, missing or empty.
+        command: The command line that asked for it, kept with the results.
+
+    Raises:
+        ReadWriteEditError: Wrong input, or the probe failed; the folder then says why.
+    """
+    if path.is_dir() and any(path.iterdir()):
+        raise FolderError(f"{path} is not empty: name a new folder, or go on with {_RESUME} {shlex.quote(str(path))}")
+    with heeding_signals() as interruption:
+        measure = prepare(settings)
+        recipe = dump_settings(settings, command)
+        writer = RunWriter.start(path, recipe_text=recipe, recipe_name=settings.KIND, kind="probe")
+        return _carry_out(settings, measure, writer, interruption)
+
+
+def resume_probe(path: Path) -> ProbeOutcome:
+    """Go on with a stopped or killed probe where it was.
+
+    Raises:
+        ReadWriteEditError: It is no probe, finished or in use, or its input is no longer what it was.
+    """
+    folder = RunFolder(path)
+    view = read_run(path)
+    if view.status == "broken" or view.kind != "probe":
+        raise FolderError(f"{path} is not the run of a probe: {view.reason or f'it is of kind {view.kind}'}")
+    if view.status == "finished" and folder.report.is_file():
+        raise FolderError(f"{path} is finished: see {folder.report}, or start a new probe")
+    if is_locked(folder.lock):
+        raise RunError(f"{path} is in use by another process: stop it first")
+    settings = load_settings(folder.recipe)
+    with heeding_signals() as interruption:
+        measure = prepare(settings)
+        writer = RunWriter.resume(path)
+        writer.rewind(view.step)
+        return _carry_out(settings, measure, writer, interruption)
+
+
+def prepare(settings: ProbeSettings) -> Callable[[Session], ProbeResult]:
+    """Check everything that a probe needs; returns what measures."""
+    module = importlib.import_module(f"readwrite_edit.probe.{settings.KIND}")
+    ready: Callable[[Session], ProbeResult] = module.prepare(settings)
+    return ready
+
+
+def _carry_out(
+    settings: ProbeSettings,
+    measure: Callable[[Session], ProbeResult],
+    writer: RunWriter,
+    interruption: Interruption,
+) -> ProbeOutcome:
+    """Measure and write, with the folder's state true at every end."""
+    folder = writer.folder
+    with writer, tee_console(folder.console):
+        session = Session(writer, lambda: interruption.asked)
+        try:
+            with interruption.patiently():
+                result = measure(session)
+            session.close()
+            _write(settings, result, folder)
+        except StopAskedError:
+            session.close()
+            writer.mark("stopped")
+            session.say(f"stopped; go on with: {_RESUME} {shlex.quote(str(folder.path))}")
+            return ProbeOutcome(folder, None, interruption.asked)
+        except KeyboardInterrupt:
+            writer.mark("stopped")
+            raise
+        except Exception as error:
+            known = as_run_error(error, folder.path, resume=_RESUME, less="--batch-size or --max-length")
+            if known is None:
+                raise
+            raise known from error
+        finally:
+            session.close()
+        writer.mark("finished")
+    return ProbeOutcome(folder, result)
+
+
+def _write(settings: ProbeSettings, result: ProbeResult, folder: RunFolder) -> None:
+    """Tables, then the summary that names them, then the page made of both."""
+    write_tables(result, folder.path)
+    write_json(folder.summary, summary_of(settings, result))
+    write_report(folder.path)
+
+
+def summary_of(settings: ProbeSettings, result: ProbeResult) -> dict[str, Any]:
+    """What ``summary.json`` holds of a probe."""
+    return {
+        "schema": SCHEMA,
+        "probe": settings.KIND,
+        "main": result.main,
+        "tables": sorted(result.tables),
+        "verdict": result.verdict,
+        "notes": list(result.notes),
+        "figures": _finite(result.figures),
+        "settings": settings.model_dump(mode="json"),
+    }
+
+
+def _finite(figures: Mapping[str, float | int | None]) -> dict[str, float | int | None]:
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()}

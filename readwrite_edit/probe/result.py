@@ -1,0 +1,44 @@
+"""What a probe found: tables for other programs, and a few sentences and numbers for the reader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from readwrite_edit.durable import whole_file
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """Tables and summary of one probe; ``docs/probe.md`` documents every column.
+
+    Attributes:
+        main: Name of the table to look at first.
+        tables: Name to tidy table.
+        verdict: The finding in one line; None where the probe draws none.
+        figures: Name to main number.
+        notes: What the reader must know: what was left out, and why.
+    """
+
+    main: str
+    tables: Mapping[str, pd.DataFrame]
+    verdict: str | None = None
+    figures: Mapping[str, float | int | None] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The main table."""
+        return self.tables[self.main]
+
+
+def write_tables(result: ProbeResult, folder: Path) -> None:
+    """Write each table as Parquet and as CSV, each file whole or not at all."""
+    for name, table in result.tables.items():
+        with whole_file(folder / f"{name}.parquet") as temporary:
+            table.to_parquet(temporary, index=False)
+        with whole_file(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False)

@@ -1,0 +1,135 @@
+"""Geometry rows: what is reported of one matrix, from its energies and the nulls of its sides."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from readwrite_edit.geometry.nulls import isotropic_null
+from readwrite_edit.models.pathways import Projection
+from readwrite_edit.probe.matrix import Energies
+from readwrite_edit.probe.subspaces import Side
+
+SIDE_FIELDS = (
+    "fraction",
+    "isotropic_null",
+    "isotropic_low",
+    "isotropic_high",
+    "isotropic_p",
+    "energy_null",
+    "energy_p",
+    "relative_isotropic",
+    "relative_energy",
+)
+
+
+def geometry_row(
+    projection: Projection, energies: Energies, read: Side | None, write: Side | None, k: int
+) -> dict[str, Any]:
+    """One row of the table ``geometry``, with curves and heads, as ``geometry.jsonl`` holds it.
+
+    Numbers that are not defined (fractions of a zero delta, a side that the matrix does not have) are None.
+
+    Args:
+        projection: The matrix.
+        energies: Of its delta.
+        read: Its read side, or None.
+        write: Its write side, or None.
+        k: Dimension of the subspaces that the row reports.
+    """
+    shape = projection.d_out, projection.d_in
+    row: dict[str, Any] = {
+        "layer": projection.layer,
+        "module": projection.role,
+        "path": projection.module,
+        "d_out": shape[0],
+        "d_in": shape[1],
+        "k": k,
+        **_side("read", shape, energies.read, energies.squared_norm, read, k),
+        **_side("write", shape, energies.write, energies.squared_norm, write, k),
+        **_sizes(energies),
+        "read_curve": _curve(energies.read, energies.squared_norm),
+        "write_curve": _curve(energies.write, energies.squared_norm),
+        "read_energy_curve": _rounded(read.energy) if read is not None and read.energy is not None else None,
+        "write_energy_curve": _rounded(write.energy) if write is not None and write.energy is not None else None,
+        "heads": _heads(energies, k),
+    }
+    return {name: _known(value) for name, value in row.items()}
+
+
+def _side(
+    name: str, shape: tuple[int, int], energy: Tensor | None, squared_norm: float, side: Side | None, k: int
+) -> dict[str, Any]:
+    if energy is None or side is None:
+        return {f"{name}_{field}": None for field in SIDE_FIELDS}
+    k = min(k, len(energy))
+    fraction = _share(energy, squared_norm, k)
+    null = isotropic_null(shape, k, side=name)
+    low, high = null.interval()
+    of_energy = None if side.energy is None else float(side.energy[k - 1])
+    n = shape[0] if name == "read" else shape[1]
+    values = (
+        fraction,
+        null.mean,
+        low,
+        high,
+        null.p_value(fraction),
+        of_energy,
+        None if side.energy_p_value is None else side.energy_p_value(k, n, fraction),
+        fraction / null.mean,
+        fraction / of_energy if of_energy else None,
+    )
+    return {f"{name}_{field}": value for field, value in zip(SIDE_FIELDS, values, strict=True)}
+
+
+def _sizes(energies: Energies) -> dict[str, Any]:
+    entries, spectrum = energies.entries, energies.spectrum
+    norm = math.sqrt(max(0.0, energies.squared_norm))
+    return {
+        "norm": norm,
+        "relative_norm": norm / energies.weight_norm if energies.weight_norm else None,
+        "cosine": None if entries is None else entries.cosine,
+        "stable_rank": None if spectrum is None else spectrum.stable_rank,
+        "effective_rank": None if spectrum is None else spectrum.effective_rank,
+        "participation_ratio": None if spectrum is None else spectrum.participation_ratio,
+        "spectrum": None if spectrum is None else spectrum.method,
+        "changed_fraction": None if entries is None else entries.changed_fraction,
+        "under_step_fraction": None if entries is None else entries.under_step_fraction,
+    }
+
+
+def _heads(energies: Energies, k: int) -> list[dict[str, Any]] | None:
+    """Fractions of each head's own rows (read) or columns (write) of the delta."""
+    if energies.heads is None:
+        return None
+    rows = []
+    for head, squared in enumerate(energies.heads.tolist()):
+        found: dict[str, Any] = {"head": head, "norm": math.sqrt(squared)}
+        for side, parts in (("read", energies.heads_read), ("write", energies.heads_write)):
+            if parts is not None:
+                found[side] = _known(_share(parts[head], squared, min(k, parts.shape[1])))
+        rows.append(found)
+    return rows
+
+
+def _share(energy: Tensor, squared_norm: float, k: int) -> float:
+    """Share of the squared norm in the first k directions; rounding can not lift it above 1."""
+    if not squared_norm > 0:
+        return math.nan
+    return min(1.0, float(energy[:k].sum()) / squared_norm)
+
+
+def _curve(energy: Tensor | None, squared_norm: float) -> list[float] | None:
+    if energy is None or not squared_norm > 0:
+        return None
+    return _rounded((energy.cumsum(0) / squared_norm).clamp_max(1.0))
+
+
+def _rounded(values: Tensor) -> list[float]:
+    return [float(f"{value:.7g}") for value in values.tolist()]
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
