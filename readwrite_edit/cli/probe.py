@@ -77,8 +77,10 @@ def _add_option(parser: argparse.ArgumentParser, name: str, field: FieldInfo) ->
     convert = (lambda text: [read(part) for part in text.split(",")]) if many else read
     if many:
         convert.__name__ = f"list of {read.__name__}"
-    metavar = None if choices else "LIST" if many else name.upper().rpartition("_")[2]
-    parser.add_argument(flag, dest=name, type=convert, choices=choices, metavar=metavar, help=help_text)
+    metavar = "LIST" if many else None if choices else name.upper().rpartition("_")[2]
+    parser.add_argument(
+        flag, dest=name, type=convert, choices=None if many else choices, metavar=metavar, help=help_text
+    )
 
 
 def _shown(default: Any) -> str:

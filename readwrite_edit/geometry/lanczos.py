@@ -16,10 +16,12 @@ _CONVERGED = 1e-2
 
 @dataclass(frozen=True)
 class _Quadrature:
-    """Ritz values of A = ΔWΔWᵀ/‖ΔW‖²_F, how often a probe meets each, and which are single eigenvalues for certain."""
+    """Ritz values of A = ΔWΔWᵀ/‖ΔW‖²_F, how much of the probes lies on each, and which are single
+    eigenvalues for certain.
+    """
 
     values: Tensor  # (m,), rising
-    counts: Tensor  # (m,), sum to the side
+    weights: Tensor  # (m,), of the probes; only their ratios count
     converged: Tensor  # (m,), bool
     side: int
 
@@ -96,8 +98,8 @@ def _quadrature(matrix: Tensor, energy: float, start: Tensor, steps: int) -> _Qu
     # only the upper triangle holds every column's coefficients
     values, vectors = torch.linalg.eigh(projected, UPLO="U")
     residuals = torch.linalg.vector_norm(coupling @ vectors[-probes:], dim=0)
-    counts = (first.T @ vectors[:probes]).square().sum(dim=0) / probes
-    return _Quadrature(values.clamp_min(0), counts, residuals < _CONVERGED * _gaps(values), side)
+    weights = (first.T @ vectors[:probes]).square().sum(dim=0)
+    return _Quadrature(values.clamp_min(0), weights, residuals < _CONVERGED * _gaps(values), side)
 
 
 def _orthogonal_rest(image: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,7 +128,7 @@ def _trace(nodes: _Quadrature, function: Tensor) -> float:
     known = float(function[sure].sum())
     number = nodes.side - int(sure.sum())
     energy = max(1 - float(nodes.values[sure].sum()), 0.0)
-    weights = nodes.counts[rest]
+    weights = nodes.weights[rest]
     if not float(weights.sum()) > 0:
         return known
     x, y = nodes.values[rest], function[rest]

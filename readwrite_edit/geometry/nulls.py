@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 from scipy.optimize import brentq
 from torch import Tensor
 
@@ -52,7 +52,7 @@ class IsotropicNull:
         """Central interval that holds the fraction with probability ``level``."""
         if self.k == self.d:
             return 1.0, 1.0
-        low, high = self._beta().interval(level)
+        low, high = (special.betaincinv(*self._beta, tail) for tail in ((1 - level) / 2, (1 + level) / 2))
         return float(low), float(high)
 
     def p_value(self, fraction: float) -> float:
@@ -61,10 +61,11 @@ class IsotropicNull:
             return math.nan
         if self.k == self.d:
             return 1.0
-        return float(self._beta().sf(fraction))
+        return float(special.betaincc(*self._beta, min(max(fraction, 0.0), 1.0)))  # rounding may leave [0, 1]
 
-    def _beta(self) -> stats.rv_continuous:
-        return stats.beta(self.n * self.k / 2, self.n * (self.d - self.k) / 2)
+    @property
+    def _beta(self) -> tuple[float, float]:
+        return self.n * self.k / 2, self.n * (self.d - self.k) / 2
 
 
 def isotropic_null(shape: tuple[int, int], k: int, *, side: str) -> IsotropicNull:
@@ -117,8 +118,9 @@ def isotropic_curve(shape: tuple[int, int], k_max: int, *, side: str, level: flo
     d, n = _space(shape, side)
     _check_k(k_max, d)
     k = np.arange(1, k_max + 1)
-    beta = stats.beta(n * k / 2, np.maximum(n * (d - k) / 2, 0.5))
-    low, high = (np.where(k == d, 1.0, beta.ppf(tail)) for tail in ((1 - level) / 2, (1 + level) / 2))
+    beta = n * k / 2, np.maximum(n * (d - k) / 2, 0.5)
+    tails = (1 - level) / 2, (1 + level) / 2
+    low, high = (np.where(k == d, 1.0, special.betaincinv(*beta, tail)) for tail in tails)
     return IsotropicCurve(k / d, low, high)
 
 
@@ -133,7 +135,7 @@ class EnergyNull:
 
     Tails come from a saddlepoint approximation. Against the exact Beta law of
     equal eigenvalues p is off, down to p = 1e-12, by less than 1e-5 of itself for
-    n k ≥ 1000, 0.4 % at n k = 16 and 4 % at n k = 4. A p-value takes 0.3 ms and an
+    n k ≥ 1000, 0.4 % at n k = 16 and 4 % at n k = 4; however far out, by 8 %. A p-value takes 0.3 ms and an
     interval 5 ms at d = 4096, on one core.
 
     Attributes:

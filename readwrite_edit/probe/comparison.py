@@ -68,7 +68,7 @@ class Comparison:
             assert self.tuned is not None
             rest = [pair for pair in self.pairs if pair.name not in done]
             return measure_pairs(self.base, self.tuned, rest, subspaces, options)
-        return measure_factors(self.base, self.factors, self.selected, self.anatomy, subspaces, options.k)
+        return measure_factors(self.base, self.factors, self.selected, self.anatomy, subspaces, options.k, done)
 
     def close(self) -> None:
         """Close the files."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from readwrite_edit.errors import ModelError
-from readwrite_edit.models.tensor_files import TensorFiles
 from readwrite_edit.probe.checkpoint import Checkpoint, base_of, resolve_checkpoint
 from readwrite_edit.probe.comparison import Comparison, compare, step_dtype
 from readwrite_edit.probe.dense import DenseOptions
-from readwrite_edit.probe.reference import assemble, prepare_output_moments, prepare_statistics, token_frequencies
+from readwrite_edit.probe.reference import prepare_reference
 from readwrite_edit.probe.result import ProbeResult
 from readwrite_edit.probe.session import Session
 from readwrite_edit.probe.settings.delta import DeltaSettings
@@ -43,18 +43,16 @@ def probe_delta(base: str, tuned: str | None = None, **options: Any) -> ProbeRes
 
 def prepare(settings: DeltaSettings) -> Callable[[Session], ProbeResult]:
     """Open and match the checkpoints, the statistics and the texts; returns what measures."""
-    base, tuned = _checkpoints(settings)
+    base, tuned = checkpoints(settings)
     comparison = compare(base, tuned, modules=settings.modules, layers=settings.layers, unrelated=settings.unrelated)
-    collect = prepare_statistics(settings, comparison.model.source, comparison.selected)
-    anatomy = comparison.anatomy
-    vocabulary = anatomy.shapes[anatomy.unembedding][0]
-    frequencies = token_frequencies(settings, comparison.model.source, vocabulary)
-    output_moments = prepare_output_moments(settings.gradients)
+    reference = prepare_reference(settings, comparison)
+    inputs = input_files(settings, comparison.model, base, tuned)
+    d_head = comparison.anatomy.pathways.d_head
 
     def measure(session: Session) -> ProbeResult:
-        check_same_input(session, comparison)
-        subspaces = assemble(settings, comparison.base, anatomy, collect(session), frequencies, output_moments)
-        options = DenseOptions(settings.k, step_dtype(settings.step_dtype), settings.spectra, anatomy.pathways.d_head)
+        check_same_input(session, inputs)
+        subspaces = reference(session)
+        options = DenseOptions(settings.k, step_dtype(settings.step_dtype), settings.spectra, d_head)
         tensors = {row["name"]: row for row in session.recorded("tensors")}
         geometry = {_key(row): row for row in session.recorded_geometry()}
         for found in comparison.measure(subspaces, options, frozenset(tensors)):
@@ -69,7 +67,8 @@ def prepare(settings: DeltaSettings) -> Callable[[Session], ProbeResult]:
     return measure
 
 
-def _checkpoints(settings: DeltaSettings) -> tuple[Checkpoint, Checkpoint]:
+def checkpoints(settings: DeltaSettings) -> tuple[Checkpoint, Checkpoint]:
+    """Base and tuned checkpoint; a run or an adapter alone brings its base."""
     base = resolve_checkpoint(settings.base)
     if settings.tuned is not None:
         return base, resolve_checkpoint(settings.tuned)
@@ -78,24 +77,26 @@ def _checkpoints(settings: DeltaSettings) -> tuple[Checkpoint, Checkpoint]:
     return base_of(base), base
 
 
-def check_same_input(session: Session, comparison: Comparison) -> None:
+def check_same_input(session: Session, files: Sequence[Path]) -> None:
     """Note the files that a probe reads; refuse to go on with files that are no longer those.
 
     Raises:
         ModelError: A file changed since the probe began.
     """
-    files = [*_files(comparison.base), *(_files(comparison.tuned) if comparison.tuned else ())]
+    rows = [{"file": str(p), "bytes": p.stat().st_size, "modified_ns": p.stat().st_mtime_ns} for p in files]
     before = {row["file"]: row for row in session.recorded("inputs")}
-    changed = [row["file"] for row in files if before and before.get(row["file"]) != row]
+    changed = [row["file"] for row in rows if before and before.get(row["file"]) != row]
     if changed:
         raise ModelError(f"{changed[0]} is no longer the file that this probe began with: start a new one")
     if not before:
-        session.append("inputs", files)
+        session.append("inputs", rows)
 
 
-def _files(files: TensorFiles) -> list[Row]:
-    paths = sorted({tensor.file for tensor in files.tensors.values()})
-    return [{"file": str(p), "bytes": p.stat().st_size, "modified_ns": p.stat().st_mtime_ns} for p in paths]
+def input_files(settings: DeltaSettings, *checkpoints: Checkpoint) -> list[Path]:
+    """Weights, statistics and texts; what is built in or kept by its content is no file of the user's."""
+    named = (settings.text, settings.frequency, settings.statistics, settings.gradients)
+    given = {Path(name).absolute() for name in named if name is not None and Path(name).is_file()}
+    return sorted(given.union(*(checkpoint.files for checkpoint in checkpoints)))
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -114,16 +115,16 @@ def _result(geometry: list[Row], tensors: list[Row], comparison: Comparison) -> 
     }
     verdict = verdict_of(table)
     return ProbeResult(
-        "geometry", tables, verdict.sentence, verdict.figures, tuple(notes(comparison, geometry, tensors))
+        "geometry", tables, verdict.sentence, verdict.figures, tuple(notes(comparison, len(geometry), tensors))
     )
 
 
-def notes(comparison: Comparison, geometry: Sequence[Row], tensors: Sequence[Row]) -> list[str]:
-    """What was not measured, and what else changed, in sentences."""
+def notes(comparison: Comparison, measured: int, tensors: Sequence[Row]) -> list[str]:
+    """What was not measured, and what else changed, in sentences; ``measured`` counts matrices."""
     found = [f"{misfit.name}: {misfit.detail}" for misfit in comparison.misfits]
     bad = [row for row in tensors if row["status"] == "not finite"]
     found += [f"{row['name']}: {row['detail']}; not measured" for row in bad]
-    if missing := len(comparison.selected) - len(geometry):
+    if missing := len(comparison.selected) - measured:
         found.append(f"{missing} of {len(comparison.selected)} matrices were not measured")
     others = [row["name"] for row in tensors if row["status"] == "changed"]
     if others:

@@ -120,7 +120,6 @@ class _Tensor:
         if self.pair.base.dtype == self.pair.tuned.dtype and ours == theirs:
             self._add_same(start, base)
             return
-        self.same = False
         tuned = self.pair.tuned.as_tensor(theirs)
         wide = torch.float64 if torch.float64 in (base.dtype, tuned.dtype) else torch.float32
         reference = base.to(wide)
@@ -137,10 +136,14 @@ class _Tensor:
         entries = [sums.entries for sums in self.sums] or [self.entries]
         bad = sum(found.not_finite for found in entries)
         if bad:
-            return Measured(self.pair.name, [], self._row("not finite", f"{bad} entries are NaN or infinite", entries))
+            detail = f"{bad} entries are NaN, infinite or above 1e16"
+            return Measured(self.pair.name, [], self._row("not finite", detail, entries))
+        self.same = not any(found.changed for found in entries)
         status = "identical" if self.same else "measured" if self.sums else "changed"
+        base, tuned = self.pair.base.dtype, self.pair.tuned.dtype
+        detail = "" if base == tuned else f"{base} in BASE, {tuned} in TUNED"
         rows = [self._geometry(sums) for sums in self.sums]
-        return Measured(self.pair.name, rows, self._row(status, "", entries))
+        return Measured(self.pair.name, rows, self._row(status, detail, entries))
 
     def _add_same(self, start: int, base: Tensor) -> None:
         if not self.sums:

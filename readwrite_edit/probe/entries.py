@@ -11,6 +11,8 @@ from torch import Tensor
 _MANTISSA_BITS = {torch.float64: 23, torch.float32: 23, torch.bfloat16: 7, torch.float16: 10}
 _EXPONENT = 0x7F800000
 _SMALLEST_HALF = 2.0**-24
+_PIECE = 1 << 16
+_LARGEST = 1e16
 
 
 @dataclass
@@ -24,7 +26,7 @@ class EntrySums:
         under_step: The part of ‖ΔW‖² in entries that changed by no more than one rounding step.
         base_squared: ‖W_base‖².
         product: ⟨W_base, ΔW⟩.
-        not_finite: Entries of either checkpoint that are NaN or infinite.
+        not_finite: Entries of either checkpoint that are NaN, infinite or too large to be squared.
     """
 
     count: int = 0
@@ -37,26 +39,27 @@ class EntrySums:
 
     def add(self, base: Tensor, delta: Tensor, step_dtype: torch.dtype) -> None:
         """Add a block; base and delta float32, of the same shape."""
-        squared = float(torch.linalg.vector_norm(delta)) ** 2
+        squared, base_squared = _product(delta, delta), _product(base, base)
         self.count += delta.numel()
-        self.base_squared += float(torch.linalg.vector_norm(base)) ** 2
-        if not math.isfinite(squared):
-            self.not_finite += int((~torch.isfinite(delta)).sum())
+        if not math.isfinite(squared + base_squared):
+            self.not_finite += _odd(base, delta)
             return
         self.squared_norm += squared
+        self.base_squared += base_squared
         self.changed += int(torch.count_nonzero(delta))
-        self.product += float(torch.dot(base.flatten(), delta.flatten()))
-        small = delta.abs() <= rounding_step(base, step_dtype)
-        self.under_step += float(torch.linalg.vector_norm(delta * small)) ** 2
+        self.product += _product(base, delta)
+        small = delta * (delta.abs() <= rounding_step(base, step_dtype))
+        self.under_step += _product(small, small)
 
     def add_same(self, base: Tensor) -> None:
         """Count a block that is equal in both, in its stored type."""
-        squared = float(torch.linalg.vector_norm(base, dtype=torch.float32)) ** 2
+        wide = base.float()
+        squared = _product(wide, wide)
         self.count += base.numel()
         if math.isfinite(squared):
             self.base_squared += squared
         else:
-            self.not_finite += int((~torch.isfinite(base)).sum())
+            self.not_finite += _odd(wide)
 
     @property
     def norm(self) -> float:
@@ -84,6 +87,17 @@ class EntrySums:
     def under_step_fraction(self) -> float:
         """Share of ‖ΔW‖² under the rounding step; NaN for a zero delta."""
         return self.under_step / self.squared_norm if self.squared_norm else math.nan
+
+
+def _product(first: Tensor, second: Tensor) -> float:
+    """Sum of products of entries, piece by piece: one float32 sum over a whole block would be off by 1e-5."""
+    pieces = zip(first.flatten().split(_PIECE), second.flatten().split(_PIECE), strict=True)
+    return sum(float(torch.dot(*pair)) for pair in pieces)
+
+
+def _odd(*blocks: Tensor) -> int:
+    """How many entries spoil a sum of squares, at least one."""
+    return max(1, int(torch.stack([~(block.abs() < _LARGEST) for block in blocks]).any(dim=0).sum()))
 
 
 def rounding_step(weight: Tensor, dtype: torch.dtype) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from readwrite_edit.errors import AdapterError
 from readwrite_edit.geometry import LowRank
 from readwrite_edit.models.pathways import Projection, role_rows
 from readwrite_edit.probe.anatomy import Anatomy
-from readwrite_edit.probe.checkpoint import Checkpoint, read_adapter_config
+from readwrite_edit.probe.checkpoint import ADAPTER_CONFIG, Checkpoint, read_adapter_config
 from readwrite_edit.probe.pairing import Misfit
 
 _FACTOR = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<factor>[AB])(?:\.default)?\.weight")
@@ -72,7 +73,7 @@ def read_factors(checkpoint: Checkpoint, anatomy: Anatomy) -> Factors:
         if problem:
             misfits.append(Misfit(own, problem[0], problem[1]))
         else:
-            scale = _scale(config, module)
+            scale = _scale(checkpoint, config, module, parts["A"].shape[0])
             modules[own] = LowRank(parts["B"].double() * scale, parts["A"].double())
     if not modules:
         detail = misfits[0].detail if misfits else "it holds no tensors"
@@ -87,7 +88,7 @@ def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise AdapterError(f"{path}: not a whole safetensors file ({error}); copy or download it again") from error
-    bad = next((name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())), None)
+    bad = next((name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor.float()).all())), None)
     if bad is not None:
         raise AdapterError(f"{path}: {bad} holds NaN or infinity; the adapter is damaged")
     return tensors
@@ -99,22 +100,27 @@ def _problem(own: str, parts: Mapping[str, Tensor], anatomy: Anatomy) -> tuple[s
     if parts.keys() != {"A", "B"}:
         return "missing", f"the adapter holds only lora_{next(iter(parts))} of it; not measured"
     shape = anatomy.shapes[own][::-1] if own in anatomy.transposed else anatomy.shapes[own]
-    update = parts["B"].shape[0], parts["A"].shape[1]
-    if update != tuple(shape) or parts["B"].shape[1] != parts["A"].shape[0]:
-        return "reshaped", f"{list(shape)} in BASE, {list(update)} in the adapter; not measured"
+    left, right = parts["B"].shape, parts["A"].shape
+    if len(left) != 2 or len(right) != 2 or (left[0], right[1]) != tuple(shape) or left[1] != right[0]:
+        return "reshaped", f"{list(shape)} in BASE, {list(left)} times {list(right)} in the adapter; not measured"
     return None
 
 
-def _scale(config: Mapping[str, Any], module: str) -> float:
+def _scale(checkpoint: Checkpoint, config: Mapping[str, Any], module: str, found: int) -> float:
     """PEFT's scaling of one module: alpha/r, or alpha/√r with rsLoRA, patterns applied."""
     rank = _pattern(config, "rank_pattern", module, config.get("r", 8))
     alpha = _pattern(config, "alpha_pattern", module, config.get("lora_alpha", 8))
-    return float(alpha / (rank**0.5 if config.get("use_rslora") else rank))
+    if rank != found or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise AdapterError(
+            f"{checkpoint.name}: {module} has factors of rank {found}, its {ADAPTER_CONFIG} gives rank {rank!r} and "
+            f"alpha {alpha!r}; the two files do not belong together"
+        )
+    return float(alpha / (found**0.5 if config.get("use_rslora") else found))
 
 
 def _pattern(config: Mapping[str, Any], name: str, module: str, default: Any) -> Any:
-    pattern = config.get(name) or {}
-    return pattern.get(get_pattern_key(list(pattern), module), default)
+    pattern = config.get(name)
+    return pattern.get(get_pattern_key(list(pattern), module), default) if isinstance(pattern, dict) else default
 
 
 def _difference(ours: LowRank | None, theirs: LowRank | None) -> LowRank:

@@ -23,6 +23,7 @@ def measure_factors(
     anatomy: Anatomy,
     subspaces: Subspaces,
     k: int,
+    done: frozenset[str] = frozenset(),
 ) -> Iterator[Measured]:
     """Measure an adapter's updates, one matrix at a time; of the base only norms are read.
 
@@ -33,6 +34,7 @@ def measure_factors(
         anatomy: Of the base model.
         subspaces: What to measure against.
         k: Dimension of the subspaces that rows report.
+        done: Names of the results that are there already.
 
     Yields:
         One result a matrix.
@@ -40,16 +42,16 @@ def measure_factors(
     stored = {anatomy.canonical(name): tensor for name, tensor in base.tensors.items()}
     for projection in selected:
         update = factors.of(projection)
-        if update is None:
+        name = f"{projection.module}.weight"
+        part = f"{projection.module}.{projection.role}" if projection.rows else name
+        if update is None or part in done:
             continue
         read, write = subspaces.read(projection), subspaces.write(projection)
         spectrum = low_rank_spectrum(update)
         energies = factor_energies(projection, update, read, write, anatomy.pathways.d_head, spectrum)
-        name = f"{projection.module}.weight"
         energies.weight_norm = _weight_norm(base, stored.get(name), projection, name in anatomy.transposed)
         row = geometry_row(projection, energies, read, write, k) | {"step_dtype": None}
         status = "measured" if energies.squared_norm > 0 else "identical"
-        part = f"{projection.module}.{projection.role}" if projection.rows else name
         tensor = {"name": part, "status": status, "detail": f"rank {update.A.shape[0]}", "norm": row["norm"]}
         yield Measured(part, [row], {**tensor, "relative_norm": row["relative_norm"]})
 

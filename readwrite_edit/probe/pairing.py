@@ -64,9 +64,8 @@ def pair_tensors(
     Raises:
         ModelError: None of the matrices to measure is in both.
     """
-    ours, ours_renamed = _by_canonical_name(base, anatomy)
-    theirs, theirs_renamed = _by_canonical_name(tuned, anatomy)
-    misfits = _renamed("BASE", ours_renamed) + _renamed("TUNED", theirs_renamed)
+    ours, theirs = _by_canonical_name(base, anatomy), _by_canonical_name(tuned, anatomy)
+    misfits = _renamed("BASE", ours, theirs) + _renamed("TUNED", theirs, ours)
     misfits += _tie(ours, theirs, anatomy)
     wanted = set(selected)
     pairs: list[Pair] = []
@@ -79,28 +78,26 @@ def pair_tensors(
         pairs.append(Pair(name, ours[name], theirs[name], held, name in anatomy.transposed))
     misfits += _absent_from_both(ours.keys() | theirs.keys(), anatomy)
     if not any(pair.projections for pair in pairs):
-        raise ModelError(_nothing_fits(selected, ours, theirs))
+        raise ModelError(_nothing_fits(selected, ours, theirs, misfits))
     pairs.sort(key=lambda pair: (pair.base.file.name, pair.base.start))
     return pairs, sorted(misfits, key=lambda misfit: misfit.name)
 
 
-def _by_canonical_name(
-    stored: Mapping[str, StoredTensor], anatomy: Anatomy
-) -> tuple[dict[str, StoredTensor], list[tuple[str, str]]]:
-    """Tensors under the model's own names, and those that were stored under another."""
+def _by_canonical_name(stored: Mapping[str, StoredTensor], anatomy: Anatomy) -> dict[str, StoredTensor]:
+    """Tensors under the model's own names."""
     found: dict[str, StoredTensor] = {}
-    renamed = []
     for name, tensor in stored.items():
         own = anatomy.canonical(name)
         if own in found:
             raise ModelError(f"{tensor.file}: {name} and {found[own].name} are both {own}; keep one of them")
         found[own] = tensor
-        if own != name:
-            renamed.append((name, own))
-    return found, renamed
+    return found
 
 
-def _renamed(which: str, names: list[tuple[str, str]]) -> list[Misfit]:
+def _renamed(which: str, ours: Mapping[str, StoredTensor], theirs: Mapping[str, StoredTensor]) -> list[Misfit]:
+    """What one side stores under names that are neither the model's own nor the other side's."""
+    both = ours.keys() & theirs.keys()
+    names = [(ours[own].name, own) for own in sorted(both) if ours[own].name not in (own, theirs[own].name)]
     if not names:
         return []
     (stored, own), count = names[0], len(names)
@@ -144,9 +141,15 @@ def _absent_from_both(present: set[str], anatomy: Anatomy) -> list[Misfit]:
 
 
 def _nothing_fits(
-    selected: Sequence[Projection], ours: Mapping[str, StoredTensor], theirs: Mapping[str, StoredTensor]
+    selected: Sequence[Projection],
+    ours: Mapping[str, StoredTensor],
+    theirs: Mapping[str, StoredTensor],
+    misfits: Sequence[Misfit],
 ) -> str:
     name = f"{selected[0].module}.weight"
+    unreadable = next((found.detail for found in misfits if (found.name, found.status) == (name, "unreadable")), None)
+    if unreadable is not None:
+        return f"none of {len(selected)} matrices can be measured: {name} is {unreadable}; restore full weights first"
     shapes = [list(side[name].shape) if name in side else "absent" for side in (ours, theirs)]
     return (
         f"none of {len(selected)} matrices fits: {name} is {shapes[0]} in BASE and {shapes[1]} in TUNED; TUNED must "

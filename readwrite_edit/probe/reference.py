@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from readwrite_edit.errors import DataError
-from readwrite_edit.geometry import prediction_basis
+from readwrite_edit.geometry import principal_basis, unembedding_gram
 from readwrite_edit.models.conversion import cache_folder
 from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.loading import default_device, load_model, load_tokenizer
 from readwrite_edit.models.pathways import Projection
 from readwrite_edit.models.source import ModelSource
-from readwrite_edit.models.tensor_files import StoredTensor, TensorFiles
+from readwrite_edit.models.tensor_files import StoredTensor, TensorFiles, row_blocks
 from readwrite_edit.probe.anatomy import Anatomy
+from readwrite_edit.probe.comparison import Comparison
+from readwrite_edit.probe.principal import DEAR, kept_directions
 from readwrite_edit.probe.session import Session
 from readwrite_edit.probe.settings.base import TextSettings
 from readwrite_edit.probe.settings.delta import DeltaSettings
@@ -27,6 +30,7 @@ from readwrite_edit.statistics.store import open_statistics
 
 _BLOCK_NUMBERS = 1 << 22
 Collect = Callable[[Session], Statistics]
+Reference = Callable[[Session], Subspaces]
 
 
 def prepare_statistics(settings: DeltaSettings, source: ModelSource, selected: Sequence[Projection]) -> Collect:
@@ -40,11 +44,19 @@ def prepare_statistics(settings: DeltaSettings, source: ModelSource, selected: S
         check_sites(settings.statistics, given, selected)
         return lambda _session: given
     readers = [p for p in selected if settings.all_inputs or p.role not in WRITERS]
-    return prepare_collection(settings, source, readers, rank=settings.k, centred=settings.centred)
+    return prepare_collection(
+        settings, source, readers, rank=settings.k, centred=settings.centred, unit_norm=settings.unit_norm
+    )
 
 
 def prepare_collection(
-    settings: TextSettings, source: ModelSource, projections: Sequence[Projection], *, rank: int, centred: bool = False
+    settings: TextSettings,
+    source: ModelSource,
+    projections: Sequence[Projection],
+    *,
+    rank: int,
+    centred: bool = False,
+    unit_norm: bool = False,
 ) -> Collect:
     """Tokenise the settings' text; the returned function loads the model and collects, through the cache."""
     sequences = probe_sequences(settings, load_tokenizer(source)) if projections else []
@@ -64,6 +76,7 @@ def prepare_collection(
             batch_size=settings.batch_size,
             centred=centred,
             first_position=settings.first_position,
+            unit_norm=unit_norm,
             say=session.say,
         )
 
@@ -100,7 +113,7 @@ def stored_prediction_basis(
         token_weights: Frequency of each token, (vocabulary,), or None.
 
     Returns:
-        Orthonormal columns, (d_model, K), float64.
+        Orthonormal columns, (d_model, K).
     """
     stored = {anatomy.canonical(name): tensor for name, tensor in files.tensors.items()}
     head = stored.get(anatomy.unembedding) or stored.get(anatomy.embedding)
@@ -109,15 +122,28 @@ def stored_prediction_basis(
     pathways = anatomy.pathways
     projection = _whole(files, stored.get(f"{pathways.output_projection}.weight"))
     gain = _whole(files, stored.get(f"{pathways.final_norm}.weight")) if settings.gain else None
-    blocks = _unembedding_blocks(files, head, projection)
+    gain = None if gain is None else gain + pathways.norm_gain_offset
     dim = head.shape[1] if projection is None else projection.shape[1]
-    return prediction_basis(
-        blocks,
-        curve_length(dim, settings.curve),
-        None if gain is None else gain + pathways.norm_gain_offset,
-        centred=settings.centred_unembedding,
-        token_weights=token_weights,
-    )
+    columns = curve_length(dim, settings.curve, settings.k)
+
+    def gram() -> Tensor:
+        blocks = _unembedding_blocks(files, head, projection)
+        return unembedding_gram(blocks, gain, centred=settings.centred_unembedding, token_weights=token_weights)
+
+    if dim <= DEAR:
+        return principal_basis(gram(), columns)
+    key = _content_hash(files, head, settings.centred_unembedding, projection, gain, token_weights)
+    return kept_directions(key, gram, dim, columns)[1]
+
+
+def _content_hash(files: TensorFiles, head: StoredTensor, centred: bool, *parts: Tensor | None) -> str:
+    """SHA-256 of everything that the Gram matrix of an unembedding is made from."""
+    digest = hashlib.sha256(f"{head.dtype} {head.shape} {centred}".encode())
+    for start, stop in row_blocks(head, _BLOCK_NUMBERS):
+        digest.update(files.read(head, start, stop))
+    for part in parts:
+        digest.update(b"-" if part is None else part.double().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _unembedding_blocks(files: TensorFiles, head: StoredTensor, projection: Tensor | None) -> Iterator[Tensor]:
@@ -156,19 +182,26 @@ def prepare_output_moments(path: str | None) -> Callable[[Projection], Tensor | 
     return lambda projection: output_moment(statistics, projection)
 
 
-def assemble(
-    settings: DeltaSettings,
-    files: TensorFiles,
-    anatomy: Anatomy,
-    statistics: Statistics,
-    token_weights: Tensor | None,
-    output_moments: Callable[[Projection], Tensor | None],
-) -> Subspaces:
-    """The subspaces of a base model."""
-    return Subspaces(
-        statistics,
-        stored_prediction_basis(files, anatomy, settings, token_weights),
-        output_moment=output_moments,
-        curve=settings.curve,
-        device=settings.device or default_device(),
-    )
+def prepare_reference(settings: DeltaSettings, comparison: Comparison) -> Reference:
+    """Check statistics and texts; the returned function makes the subspaces of the comparison's model.
+
+    Raises:
+        DataError: A statistics file or a text is missing, damaged, empty or of another model.
+    """
+    source, anatomy = comparison.model.source, comparison.anatomy
+    collect = prepare_statistics(settings, source, comparison.selected)
+    vocabulary = anatomy.shapes[anatomy.unembedding][0]
+    frequencies = token_frequencies(settings, source, vocabulary)
+    output_moments = prepare_output_moments(settings.gradients)
+
+    def subspaces(session: Session) -> Subspaces:
+        return Subspaces(
+            collect(session),
+            stored_prediction_basis(comparison.base, anatomy, settings, frequencies),
+            output_moment=output_moments,
+            k=settings.k,
+            curve=settings.curve,
+            device=settings.device or default_device(),
+        )
+
+    return subspaces

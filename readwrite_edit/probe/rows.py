@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from readwrite_edit.geometry.nulls import isotropic_null
+from readwrite_edit.geometry import IsotropicNull, effective_count, isotropic_null
 from readwrite_edit.models.pathways import Projection
 from readwrite_edit.probe.matrix import Energies
 from readwrite_edit.probe.subspaces import Side
@@ -20,6 +20,9 @@ SIDE_FIELDS = (
     "isotropic_p",
     "energy_null",
     "energy_p",
+    "effective_n",
+    "isotropic_p_effective",
+    "energy_p_effective",
     "relative_isotropic",
     "relative_energy",
 )
@@ -37,9 +40,10 @@ def geometry_row(
         energies: Of its delta.
         read: Its read side, or None.
         write: Its write side, or None.
-        k: Dimension of the subspaces that the row reports.
+        k: Dimension of the subspaces that the row reports; less where a space is smaller.
     """
     shape = projection.d_out, projection.d_in
+    k = min([k, *(side.basis.shape[1] for side in (read, write) if side is not None)])
     row: dict[str, Any] = {
         "layer": projection.layer,
         "module": projection.role,
@@ -47,8 +51,8 @@ def geometry_row(
         "d_out": shape[0],
         "d_in": shape[1],
         "k": k,
-        **_side("read", shape, energies.read, energies.squared_norm, read, k),
-        **_side("write", shape, energies.write, energies.squared_norm, write, k),
+        **_side("read", shape, energies, read, k),
+        **_side("write", shape, energies, write, k),
         **_sizes(energies),
         "read_curve": _curve(energies.read, energies.squared_norm),
         "write_curve": _curve(energies.write, energies.squared_norm),
@@ -59,17 +63,17 @@ def geometry_row(
     return {name: _known(value) for name, value in row.items()}
 
 
-def _side(
-    name: str, shape: tuple[int, int], energy: Tensor | None, squared_norm: float, side: Side | None, k: int
-) -> dict[str, Any]:
+def _side(name: str, shape: tuple[int, int], energies: Energies, side: Side | None, k: int) -> dict[str, Any]:
+    energy = energies.read if name == "read" else energies.write
     if energy is None or side is None:
         return {f"{name}_{field}": None for field in SIDE_FIELDS}
-    k = min(k, len(energy))
-    fraction = _share(energy, squared_norm, k)
+    d, n = shape[::-1] if name == "read" else shape
+    fraction = _share(energy, energies.squared_norm, k)
     null = isotropic_null(shape, k, side=name)
     low, high = null.interval()
     of_energy = None if side.energy is None else float(side.energy[k - 1])
-    n = shape[0] if name == "read" else shape[1]
+    count = _effective(energies, d, n)
+    against = side.energy_p_value
     values = (
         fraction,
         null.mean,
@@ -77,11 +81,29 @@ def _side(
         high,
         null.p_value(fraction),
         of_energy,
-        None if side.energy_p_value is None else side.energy_p_value(k, n, fraction),
+        None if against is None else against(k, n, fraction),
+        count,
+        None if count is None else IsotropicNull(k, d, count).p_value(fraction),
+        None if against is None else _energy_p_effective(energies, side, k, n, fraction),
         fraction / null.mean,
         fraction / of_energy if of_energy else None,
     )
     return {f"{name}_{field}": value for field, value in zip(SIDE_FIELDS, values, strict=True)}
+
+
+def _effective(energies: Energies, participation: float | None, n: int) -> float | None:
+    """How many independent rows (or columns) the delta's spectrum allows for; None without a spectrum."""
+    if energies.spectrum is None or participation is None:
+        return None
+    count = effective_count(energies.spectrum.participation_ratio, participation, n)
+    return None if math.isnan(count) else count
+
+
+def _energy_p_effective(energies: Energies, side: Side, k: int, n: int, fraction: float) -> float | None:
+    count = _effective(energies, side.participation, n)
+    if count is None or side.energy_p_value is None:
+        return None
+    return side.energy_p_value(k, count, fraction)
 
 
 def _sizes(energies: Energies) -> dict[str, Any]:

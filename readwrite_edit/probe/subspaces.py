@@ -6,21 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
-from readwrite_edit.geometry import EnergyNull, eigh_descending
-from readwrite_edit.geometry.nulls import quadratic_p_value
+from readwrite_edit.geometry import EnergyNull, participation_ratio, quadratic_p_value
 from readwrite_edit.models.pathways import Projection
+from readwrite_edit.probe.principal import DEAR, principal_directions
 from readwrite_edit.statistics import Statistics
 
 WRITERS = ("o_proj", "down_proj")
-_SMALL = 1024
 _LARGE_CURVE = 256
 
 
-def curve_length(dim: int, asked: int | None) -> int:
-    """Directions of a cumulative curve in a space: as asked, else all of a small space and 256 of a large one."""
-    return min(dim, asked or (dim if dim <= _SMALL else _LARGE_CURVE))
+def curve_length(dim: int, asked: int | None, k: int) -> int:
+    """Directions of a cumulative curve: as asked, else all of a small space and 256 of a large one; k at least."""
+    return min(dim, max(k, asked or (dim if dim <= DEAR else _LARGE_CURVE)))
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,13 @@ class Side:
         energy: Cumulative share of the side's energy, shape (K,), float64: the energy null for every k; None
             where it was not measured.
         energy_p_value: Of (k, n, fraction) under the energy null; None where there is none.
+        participation: Participation ratio of the side's second moment; None where it was not measured.
     """
 
     basis: Tensor
     energy: Tensor | None = None
-    energy_p_value: Callable[[int, int, float], float] | None = None
+    energy_p_value: Callable[[int, float, float], float] | None = None
+    participation: float | None = None
 
 
 class Subspaces:
@@ -46,7 +48,8 @@ class Subspaces:
         statistics: Second moments of inputs; sites that they lack have no read side.
         prediction: Prediction subspace V, shape (d_model, K), or None.
         output_moment: Second moment of the output gradient of a projection, (d_out, d_out), or None.
-        curve: Directions of the curves; by width where None.
+        k: Dimension that rows report; curves are at least as long.
+        curve: Length of the curves; by width where None (``curve_length``).
         device: Where the eigenvectors are computed.
     """
 
@@ -56,11 +59,13 @@ class Subspaces:
         prediction: Tensor | None,
         *,
         output_moment: Callable[[Projection], Tensor | None] = lambda _projection: None,
+        k: int = 1,
         curve: int | None = None,
         device: str = "cpu",
     ) -> None:
         self._statistics, self._prediction = statistics, prediction
-        self._output_moment, self._curve, self._device = output_moment, curve, device
+        self._output_moment, self._device = output_moment, device
+        self._curve = lambda dim: curve_length(dim, curve, k)
         self._last: tuple[str, Side] | None = None
 
     def read(self, projection: Projection) -> Side | None:
@@ -68,7 +73,7 @@ class Subspaces:
         if self._statistics is None or projection.site not in self._statistics.sites:
             return None
         if self._last is None or self._last[0] != projection.site:
-            self._last = projection.site, self._read_side(projection.site)
+            self._last = projection.site, self._read_side(projection.site, projection.d_in)
         return self._last[1]
 
     def write(self, projection: Projection) -> Side | None:
@@ -84,20 +89,17 @@ class Subspaces:
     def _write_basis(self) -> Tensor | None:
         if self._prediction is None:
             return None
-        length = curve_length(self._prediction.shape[0], self._curve)
-        return self._prediction[:, :length].float().cpu().contiguous()
+        return self._prediction.float().cpu().contiguous()
 
-    def _read_side(self, site: str) -> Side:
+    def _read_side(self, site: str, dim: int) -> Side:
         assert self._statistics is not None
-        values, vectors = eigh_descending(self._statistics.second_moment(site).to(self._device))
-        values = values.cpu().clamp_min(0)
-        basis = vectors[:, : curve_length(len(values), self._curve)].float().cpu().contiguous()
-        energy = values.cumsum(0)[: basis.shape[1]] / values.sum()
+        columns = self._curve(dim)
+        values, basis = principal_directions(self._statistics, site, dim, columns, device=self._device)
 
-        def p_value(k: int, n: int, fraction: float) -> float:
+        def p_value(k: int, n: float, fraction: float) -> float:
             return EnergyNull(values, n).p_value(k, fraction)
 
-        return Side(basis, energy, p_value)
+        return Side(basis, values.cumsum(0)[:columns] / values.sum(), p_value, participation_ratio(values))
 
 
 def _against_moment(basis: Tensor, moment: Tensor) -> Side:
@@ -105,7 +107,7 @@ def _against_moment(basis: Tensor, moment: Tensor) -> Side:
     wide = basis.double()
     energy = (wide * (moment @ wide)).sum(dim=0).cumsum(0) / moment.trace()
 
-    def p_value(k: int, n: int, fraction: float) -> float:
+    def p_value(k: int, n: float, fraction: float) -> float:
         return quadratic_p_value(moment, wide[:, :k], n, fraction)
 
-    return Side(basis, energy, p_value)
+    return Side(basis, energy, p_value, participation_ratio(torch.linalg.eigvalsh(moment)))

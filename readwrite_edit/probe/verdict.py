@@ -56,9 +56,10 @@ def verdict_of(geometry: pd.DataFrame) -> Verdict:
 
     The p-values of matrices are Benjamini-Hochberg's over layer × matrix, one family a
     side and a null: each is a claim of its own, and a rate controlled over a pool does
-    not hold in a part of it. They take the rows of a delta as independent, which rows of
-    real deltas, and above all of low-rank ones, are not; so the layer is the unit of the
-    tests that decide (2, 3). A layer's value is the mean over its roles of the mean of
+    not hold in a part of it. They count as many independent rows as the delta's spectrum
+    allows for (``effective_count``), or all rows where no spectrum was taken, which is too
+    many for real deltas and far too many for low-rank ones; so the layer is the unit of
+    the tests that decide (2, 3). A layer's value is the mean over its roles of the mean of
     the logarithm, so that many experts do not outvote one attention matrix. Layers are
     taken as exchangeable and symmetric about their median; neighbouring layers share a
     residual stream, so p is a statement about this model's layers and not about other

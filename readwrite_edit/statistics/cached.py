@@ -27,6 +27,7 @@ def cached_statistics(
     batch_size: int = 8,
     centred: bool = False,
     first_position: bool = True,
+    unit_norm: bool = False,
     say: Say,
 ) -> Statistics:
     """Second moments of the inputs of projections over a text; see ``collect_token_statistics``.
@@ -42,6 +43,7 @@ def cached_statistics(
         batch_size: Sequences in a forward pass.
         centred: Whether the statistics take the mean out of C.
         first_position: Whether the first position of each sequence counts.
+        unit_norm: Whether each input is scaled to norm 1 first.
         say: Tells the user what happens.
     """
     key = statistics_key(
@@ -49,6 +51,7 @@ def cached_statistics(
         sequences,
         (projection.site for projection in projections),
         first_position=first_position,
+        unit_norm=unit_norm,
         batch_size=batch_size,
         dtype=str(model.dtype),
         device=model.device.type,
@@ -64,6 +67,7 @@ def cached_statistics(
                 batch_size=batch_size,
                 centred=centred,
                 first_position=first_position,
+                unit_norm=unit_norm,
                 progress=advance,
             )
         store.save(key, statistics)

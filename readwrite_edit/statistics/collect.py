@@ -77,6 +77,7 @@ def collect_token_statistics(
     batch_size: int = 8,
     centred: bool = False,
     first_position: bool = True,
+    unit_norm: bool = False,
     progress: Progress | None = None,
     watch: Watch | None = None,
     shuffle: int | None = None,
@@ -90,6 +91,7 @@ def collect_token_statistics(
         batch_size: Sequences in a forward pass; they are ordered by length.
         centred: Whether the statistics take the mean out of C.
         first_position: Whether the first position of each sequence counts.
+        unit_norm: Whether each input is scaled to norm 1 first.
         progress: Called with (tokens done, tokens in all) after each batch.
         watch: Called with (tokens done, sums so far by site) after each batch.
         shuffle: Seed of the order of the batches; None reads those of long sequences first.
@@ -104,7 +106,8 @@ def collect_token_statistics(
     counted = sum(max(0, len(sequence) - (not first_position)) for sequence in sequences)
     if not counted:
         raise DataError("the calibration text holds no token; give a longer text or raise calibration.tokens")
-    sums = {site: RunningMoments(first_position=first_position) for site in dict.fromkeys(p.site for p in projections)}
+    sites = dict.fromkeys(p.site for p in projections)
+    sums = {site: RunningMoments(first_position=first_position, unit_norm=unit_norm) for site in sites}
     readers = {p.site: module_of(model, p) for p in projections}
     done, total = 0, sum(map(len, sequences))
     with _summing(readers, sums) as new_batch, evaluating(model), torch.no_grad():

@@ -20,19 +20,23 @@ class RunningMoments:
 
     Args:
         first_position: Whether the first position of each sequence counts.
+        unit_norm: Scale each token's vector to norm 1 first (a zero vector stays).
         halves: Keep the sums of two halves of the text apart, to compare their subspaces; it takes
             twice the memory.
     """
 
-    def __init__(self, *, first_position: bool = True, halves: bool = True) -> None:
-        self.first_position = first_position
+    def __init__(self, *, first_position: bool = True, unit_norm: bool = False, halves: bool = True) -> None:
+        self.first_position, self.unit_norm = first_position, unit_norm
         self.rows = [0, 0] if halves else [0]
         self._totals: Tensor | None = None
         self._sum = torch.zeros(())
         self._first_energy = 0.0 if first_position else math.nan
 
     def add(self, x: Tensor, mask: Tensor, half: int) -> None:
-        """Add the tokens of x, (batch, time, d), that the mask, (batch, time), keeps."""
+        """Add the tokens of x, (batch, time, d) or the same flattened, that the mask, (batch, time), keeps."""
+        x = x.reshape(*mask.shape, x.shape[-1])  # OPT runs its MLP on (batch · time, d)
+        if self.unit_norm:
+            x = torch.nn.functional.normalize(x.float(), dim=-1)
         if self.first_position:
             self._first_energy += float(x[:, 0].float().double().square().sum())
         else:

@@ -141,6 +141,10 @@ class _FileSites(Mapping[str, Moments]):
             raise DataError(f"{self._path}: the sums of '{site}' are not those that were written; {_REMEDY}")
         return moments
 
+    def digest(self, site: str) -> str:
+        """The hash of a site's sums as the file records it; the sums are not read."""
+        return str(self._fields[site].get("sha256"))
+
     def __contains__(self, site: object) -> bool:
         return site in self._fields
 
@@ -149,6 +153,12 @@ class _FileSites(Mapping[str, Moments]):
 
     def __len__(self) -> int:
         return len(self._fields)
+
+
+def digest_of(statistics: Statistics, site: str) -> str:
+    """SHA-256 of a site's sums; what a file records of them is taken without reading them."""
+    sites = statistics.sites
+    return sites.digest(site) if isinstance(sites, _FileSites) else _digest(sites[site])
 
 
 def _described(path: Path, meta: str | None, centred: bool) -> Statistics:

@@ -43,7 +43,7 @@ class CausalSettings(TextSettings):
         default=None, description="How to read the evaluation text; by its path where not given."
     )
     sequences: Annotated[int, Field(ge=2)] = Field(default=16, description="Evaluation sequences (prompts).")
-    length: Annotated[int, Field(ge=2)] = Field(default=16, description="Tokens of an evaluation sequence.")
+    length: Annotated[int, Field(ge=2)] = Field(default=12, description="Tokens of an evaluation sequence.")
     doses: Annotated[tuple[Positive, ...], AsTuple, Field(min_length=1)] = Field(
         default=(0.01, 0.03, 0.1), description="Norms of an edit relative to its matrix; tests are at the middle one."
     )

@@ -39,6 +39,7 @@ class DeltaSettings(TextSettings):
         default=None, description="Statistics file of the base (probe activations writes one); else collected now."
     )
     centred: bool = Field(default=False, description="Take the mean out of the second moments.")
+    unit_norm: bool = Field(default=False, description="Scale each input to norm 1 before its second moment.")
     all_inputs: bool = Field(default=False, description="Collect the inputs of o_proj and down_proj too.")
     gradients: Text | None = Field(
         default=None, description="Output-gradient statistics (probe gradients writes them): the write energy null."
