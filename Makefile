@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PAIR ?= build/pair
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: align test lint bench clean
@@ -22,6 +23,8 @@ lint: $(VENV)/.ready-to-test
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/collect_statistics.py
 	$(BIN)/python benchmarks/dpo_step.py
+	$(BIN)/python benchmarks/synthetic_pair.py --to $(PAIR) --layers 2
+	$(BIN)/python benchmarks/probe_delta.py $(PAIR)/base $(PAIR)/tuned --statistics $(PAIR)/statistics.safetensors
 
 # torch comes first and alone: an exact version keeps pip from weighing other builds.
 # The bundled model's own requirements are for other uses of it, hence --no-deps.

@@ -33,6 +33,7 @@ class RunScreen(Screen[None]):
         Binding("escape,backspace", "back", "back", id="run.back"),
         Binding("m", "pane('metrics')", "metrics", id="run.metrics"),
         Binding("g", "pane('geometry')", "geometry", id="run.geometry"),
+        Binding("v", "measure", "other figure", id="run.measure"),
         Binding("s", "stop", "stop", id="run.stop"),
     ]
 
@@ -84,7 +85,8 @@ class RunScreen(Screen[None]):
         self._view = message.reading.view
         self.query_one("#state", Static).update(_state_text(message.reading))
         self._fill_values(message.reading)
-        self.query_one(GeometryTable).show(message.reading.snapshot)
+        is_probe = message.reading.view.kind == "probe"
+        self.query_one(GeometryTable).show(message.reading.snapshot, against_null=is_probe)
 
     def _fill_values(self, reading: RunReading) -> None:
         if reading.values == self._values:
@@ -106,6 +108,10 @@ class RunScreen(Screen[None]):
         """Open a pane and give its table the keys."""
         self.query_one(TabbedContent).active = pane
         self.query_one(f"#{pane} DataTable", DataTable).focus()
+
+    def action_measure(self) -> None:
+        """Show the next figure in the cells of the geometry."""
+        self.query_one(GeometryTable).next_measure()
 
     def action_stop(self) -> None:
         """Ask this run to stop."""

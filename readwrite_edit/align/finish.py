@@ -14,7 +14,6 @@ from readwrite_edit.adapter import Target, basis_hash, certify_folder, low_rank_
 from readwrite_edit.adapter.logits import LogitsRecord
 from readwrite_edit.adapter.merge import rounding_loss
 from readwrite_edit.align.evaluation import answers, text_metrics
-from readwrite_edit.progress import progress_bar
 from readwrite_edit.align.prepare import Preparation
 from readwrite_edit.align.trainer import PreferenceTrainer
 from readwrite_edit.durable import write_json
@@ -22,6 +21,7 @@ from readwrite_edit.errors import RunError
 from readwrite_edit.models.loading import model_folder
 from readwrite_edit.models.pathways import unwrap
 from readwrite_edit.models.source import ModelSource, base_model_id
+from readwrite_edit.progress import progress_bar
 from readwrite_edit.recipe import recipe_hash
 from readwrite_edit.report import write_report
 from readwrite_edit.runs import records

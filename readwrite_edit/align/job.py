@@ -22,7 +22,6 @@ from readwrite_edit.align.measure import measure
 from readwrite_edit.align.prepare import Preparation, prepare
 from readwrite_edit.align.recorder import RunRecorder
 from readwrite_edit.align.reference import ReferenceStore
-from readwrite_edit.runs.signals import Interruption, heeding_signals
 from readwrite_edit.align.trainer import (
     NonFiniteError,
     PreferenceTrainer,
@@ -43,6 +42,7 @@ from readwrite_edit.runs.console import tee_console
 from readwrite_edit.runs.folder import FolderError, RunFolder
 from readwrite_edit.runs.lock import is_locked
 from readwrite_edit.runs.reader import read_run
+from readwrite_edit.runs.signals import Interruption, heeding_signals
 from readwrite_edit.runs.writer import RunWriter
 from readwrite_edit.statistics import Statistics
 from readwrite_edit.terminal import printable

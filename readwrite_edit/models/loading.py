@@ -133,7 +133,7 @@ def model_folder(source: ModelSource) -> Path:
 def _local_folder(source: ModelSource) -> Path:
     if source.kind == "folder":
         return Path(source.location)
-    with _quiet():
+    with quiet():
         return converted(bundled_gguf(source.location) if source.kind == "bundled" else Path(source.location))
 
 
@@ -173,7 +173,7 @@ def _quantization_config(quantization: str | None) -> Any:
 def _reported(source: ModelSource, what: str) -> Iterator[None]:
     """Turn whatever transformers raises about a model's files into one line."""
     try:
-        with _quiet():
+        with quiet():
             yield
     except ModelError:
         raise
@@ -184,7 +184,7 @@ def _reported(source: ModelSource, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' progress bars and warnings; both are as before afterwards."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

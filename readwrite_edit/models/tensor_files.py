@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Full, Queue
-from threading import Event, Thread
 from types import TracebackType
-from typing import Any
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -30,7 +30,8 @@ DTYPES: Mapping[str, torch.dtype] = {
     "BF16": torch.bfloat16,
 }
 _AHEAD = 6
-_POLL_S = 0.1
+Item = TypeVar("Item")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -148,45 +149,23 @@ def row_blocks(tensor: StoredTensor, numbers: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, tensor.rows)
 
 
-def read_ahead(items: Iterator[Any], read: Callable[[Any], Any]) -> Iterator[tuple[Any, Any]]:
+def read_ahead(items: Iterable[Item], read: Callable[[Item], Value]) -> Iterator[tuple[Item, Value]]:
     """Yield each item with what ``read`` makes of it, reading a few items ahead in a thread.
 
-    An error in the thread is raised where its item would have come.
+    An error of ``read`` is raised where its item would have come.
     """
-    queue: Queue[tuple[Any, Any, BaseException | None]] = Queue(_AHEAD)
-    stop = Event()
-
-    def put(entry: tuple[Any, Any, BaseException | None]) -> bool:
-        while not stop.is_set():
-            try:
-                queue.put(entry, timeout=_POLL_S)
-                return True
-            except Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for item in items:
-                if not put((item, read(item), None)):
-                    return
-            put((None, None, StopIteration()))
-        except BaseException as error:
-            put((None, None, error))
-
-    thread = Thread(target=work, name="read-ahead", daemon=True)
-    thread.start()
+    pool = ThreadPoolExecutor(1, "read-ahead")
+    pending: deque[tuple[Item, Future[Value]]] = deque()
     try:
-        while True:
-            item, value, error = queue.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-            yield item, value
+        for item in items:
+            pending.append((item, pool.submit(read, item)))
+            if len(pending) > _AHEAD:
+                first, value = pending.popleft()
+                yield first, value.result()
+        for first, value in pending:
+            yield first, value.result()
     finally:
-        stop.set()
-        thread.join()
+        pool.shutdown(cancel_futures=True)
 
 
 def _stored_tensors(file: Path) -> list[StoredTensor]:

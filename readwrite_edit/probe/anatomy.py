@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from torch import nn
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightRenaming
 from transformers.pytorch_utils import Conv1D
 
 from readwrite_edit.models.loading import build_meta_model
@@ -29,6 +31,7 @@ class Anatomy:
         embedding: Name of the input embedding's weight.
         unembedding: Name of the language-model head's weight.
         tied: Whether the head is the input embedding.
+        renamings: How transformers renames what older files of the architecture hold, applied in turn.
     """
 
     pathways: Pathways
@@ -39,15 +42,21 @@ class Anatomy:
     embedding: str
     unembedding: str
     tied: bool
+    renamings: tuple[WeightRenaming, ...] = ()
 
     def canonical(self, name: str) -> str:
         """The model's own name of a stored tensor, whatever prefix the file has or lacks."""
         for wrapper in _WRAPPERS:
             name = name.removeprefix(wrapper)
-        if name in self.shapes:
-            return name
-        with_prefix, without = f"{self.prefix}.{name}", name.removeprefix(f"{self.prefix}.")
-        return with_prefix if with_prefix in self.shapes else without if without in self.shapes else name
+        renamed = name
+        for renaming in self.renamings:
+            renamed = renaming.rename_source_key(renamed)[0]
+        forms = [
+            form
+            for start in (name, renamed)
+            for form in (start, f"{self.prefix}.{start}", start.removeprefix(f"{self.prefix}."))
+        ]
+        return next((form for form in forms if form in self.shapes), name)
 
 
 @lru_cache(maxsize=4)
@@ -75,6 +84,7 @@ def anatomy_of(source: ModelSource) -> Anatomy:
         embedding=embedding,
         unembedding=head,
         tied=tied,
+        renamings=tuple(rule for rule in get_model_conversion_mapping(model) if isinstance(rule, WeightRenaming)),
     )
 
 

@@ -57,6 +57,8 @@ def parse_model(text: str) -> ModelSource:
     """
     name, at, revision = text.rpartition("@")
     if at and not Path(text).expanduser().exists():
+        if not revision:
+            raise ModelError(f"{text}: no revision after the @; name one, or leave the @ out")
         return parse_source(name, revision)
     return parse_source(text)
 

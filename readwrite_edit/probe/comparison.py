@@ -98,6 +98,8 @@ def compare(
         ModelError: They do not fit together, or a file is damaged.
         AdapterError: An adapter is, or is of another base.
     """
+    if base.kind == "adapter" and tuned.kind == "model":
+        raise AdapterError(f"{base.name} is an adapter and {tuned.name} a model: compare two models, or two adapters")
     model = base if base.kind == "model" else base_of(base)
     anatomy = anatomy_of(model.source)
     selected = anatomy.pathways.select(modules or anatomy.pathways.roles, layers)
@@ -108,8 +110,6 @@ def compare(
             raise AdapterError(f"{tuned.name} adapts none of the {len(selected)} matrices to measure")
         files = TensorFiles(model.files)
         return Comparison(model, anatomy, files, None, (), factors, changed, factors.misfits)
-    if base.kind == "adapter":
-        raise AdapterError(f"{base.name} is an adapter and {tuned.name} a model: compare two models, or two adapters")
     ours, theirs = TensorFiles(base.files), TensorFiles(tuned.files)
     pairs, misfits = pair_tensors(ours.tensors, theirs.tensors, anatomy, selected)
     if not unrelated:

@@ -16,6 +16,7 @@ from readwrite_edit.probe.session import Session
 from readwrite_edit.probe.settings.delta import DeltaSettings
 from readwrite_edit.probe.tables import curves_table, geometry_table, heads_table, tensors_table
 from readwrite_edit.probe.verdict import verdict_of
+from readwrite_edit.terminal import printable
 
 Row = dict[str, Any]
 _FEW = 4
@@ -132,4 +133,4 @@ def notes(comparison: Comparison, measured: int, tensors: Sequence[Row]) -> list
         found.append(f"{len(others)} tensors changed that are no matrix of a layer to measure: {listed}")
     if same := sum(row["status"] == "identical" for row in tensors):
         found.append(f"{same} tensors are identical in both")
-    return found
+    return [printable(sentence) for sentence in found]

@@ -2,54 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import math
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from readwrite_edit.report.record import is_number
+from readwrite_edit.report.svg import FAINT, LINES, drawing, number
 
-# Stand-ins that the page replaces by its own colours, so that one drawing serves light and dark.
-INK, FAINT, FIRST, SECOND = "#010101", "#020202", "#030303", "#040404"
-_PAGE_COLOURS = {INK: "var(--ink)", FAINT: "var(--faint)", FIRST: "var(--first)", SECOND: "var(--second)"}
-_STYLE: Any = {
-    "text.parse_math": False,  # a dollar sign in a name is no formula
-    "svg.fonttype": "none",
-    "svg.hashsalt": "readwrite-edit",
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-    "font.size": 8.5,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.color": INK,
-    "xtick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.color": FAINT,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "legend.handlelength": 1.8,
-    "lines.linewidth": 1.4,
-}
 _COLUMNS = 3
-_WIDTH_IN = 10.6
 _SPARSE = 30  # held-out points that still have room for large marks
 _SMOOTH_PARTS = 40  # from twice as many steps on, a running mean over a 40th of the run is drawn over the values
-_LINES = ((FIRST, "-", "o"), (SECOND, "--", "s"), (INK, ":", "^"), (FAINT, "-.", "D"))
 
 
 @dataclass(frozen=True)
@@ -93,7 +60,7 @@ def training_curves(metrics: list[dict[str, Any]]) -> str:
         for index, panel in enumerate(shown):
             _draw_panel(figure.add_subplot(rows, _COLUMNS, index + 1), panel, metrics)
 
-    return _svg(draw, height_in=2.15 * rows, prefix="curves")
+    return drawing(draw, height_in=2.15 * rows, prefix="curves")
 
 
 def energy_by_layer(matrices: list[dict[str, Any]]) -> str:
@@ -116,12 +83,12 @@ def energy_by_layer(matrices: list[dict[str, Any]]) -> str:
     if not lines:
         return ""
     named = [(", ".join(modules), points) for points, modules in lines.items()]
-    return _svg(lambda figure: _draw_energy(figure.add_subplot(), named), height_in=2.2, prefix="energy")
+    return drawing(lambda figure: _draw_energy(figure.add_subplot(), named), height_in=2.2, prefix="energy")
 
 
 def _draw_energy(axes: Axes, lines: list[tuple[str, tuple[tuple[int, float], ...]]]) -> None:
     for index, (label, points) in enumerate(lines):
-        colour, dash, mark = _LINES[index % len(_LINES)]
+        colour, dash, mark = LINES[index % len(LINES)]
         layers, shares = zip(*points, strict=True)
         axes.plot(layers, shares, color=colour, linestyle=dash, marker=mark, markersize=3.5, label=label)
     axes.set(ylim=(0, 1), xlabel="layer", ylabel="share of energy")
@@ -135,7 +102,7 @@ def _draw_panel(axes: Axes, panel: Panel, metrics: list[dict[str, Any]]) -> None
     if panel.reference is not None:
         axes.axhline(panel.reference, color=FAINT, linewidth=0.8, alpha=0.6)
     for index, (name, label) in enumerate(panel.series):
-        colour, dash, mark = _LINES[index]
+        colour, dash, mark = LINES[index]
         segments = _by_segment(metrics, name)
         window = sum(map(len, segments)) // _SMOOTH_PARTS if panel.noisy else 1
         _draw_training(axes, segments, window, {"color": colour, "linestyle": dash}, label or "training")
@@ -149,7 +116,7 @@ def _draw_panel(axes: Axes, panel: Panel, metrics: list[dict[str, Any]]) -> None
         axes.set_ylim(panel.limits)
     axes.margins(y=0.12)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
+    axes.yaxis.set_major_formatter(number)
     if len(axes.get_legend_handles_labels()[0]) > 1:  # beside the title: never over the data
         axes.legend(loc="lower right", bbox_to_anchor=(1.02, 0.96), ncols=2, columnspacing=1.2, borderpad=0.1)
 
@@ -196,25 +163,3 @@ def _values(lines: Iterable[dict[str, Any]], kind: str, name: str) -> list[tuple
     found = [(line["step"], line["values"][name]) for line in lines if line["kind"] == kind and name in line["values"]]
     gapped = [(step, float(value) if is_number(value) else math.nan) for step, value in found]
     return gapped if any(not math.isnan(value) for _, value in gapped) else []
-
-
-def _svg(draw: Callable[[Figure], None], *, height_in: float, prefix: str) -> str:
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
-        draw(figure)
-        buffer = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
-    return _fit_for_page(buffer.getvalue(), prefix)
-
-
-def _fit_for_page(svg: str, prefix: str) -> str:
-    """Strip the XML header, make ids unique on the page, and use the page's colours and fonts."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'\b(id="|href="#)|url\(#', lambda match: f"{match.group(0)}{prefix}-", svg)
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'^(<svg[^>]*?) height="[^"]*"', r"\1", svg)
-    svg = re.sub(r'^(<svg[^>]*?) width="[^"]*"', r"\1", svg)
-    for stand_in, colour in _PAGE_COLOURS.items():
-        svg = svg.replace(stand_in, colour)
-    return svg

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,39 +34,51 @@ class Heatmap:
 
 
 @dataclass(frozen=True)
-class _Quantity:
+class Quantity:
+    """What a heatmap shows of a matrix; ``against_null`` shades ratios by their distance from 1."""
+
     title: str
     note: str
-    of: Callable[[dict[str, Any]], float | None]
+    of: Callable[[Mapping[str, Any]], float | None]
     against_null: bool = False
 
 
-def heatmaps(matrices: list[dict[str, Any]]) -> list[Heatmap]:
-    """Read and write fraction over their nulls, norm and price, of each adapted matrix.
+def heatmaps(
+    matrices: Iterable[Mapping[str, Any]], quantities: Sequence[Quantity] | None = None, *, column: str = "module"
+) -> list[Heatmap]:
+    """Layers down, modules (or what else ``column`` names) across; by default what an alignment run logs.
 
     Args:
-        matrices: One entry of ``geometry.jsonl`` per adapted matrix.
+        matrices: One entry per adapted matrix, such as the lines of ``geometry.jsonl``.
+        quantities: What to show.
+        column: The entry's name of what stands across.
 
     Returns:
-        One map per quantity that was measured on at least one matrix.
+        One map per quantity that was measured on at least one matrix; it
+        leaves out columns without any figure.
     """
-    known = {module: place for place, module in enumerate(MODULE_ORDER)}
-    modules = sorted({entry["module"] for entry in matrices}, key=lambda module: (known.get(module, 99), module))
-    maps = (_heatmap(quantity, matrices, modules) for quantity in _QUANTITIES)
+    maps = (_heatmap(quantity, list(matrices), column) for quantity in quantities or RUN_QUANTITIES)
     return [one for one in maps if one is not None]
 
 
-def _heatmap(quantity: _Quantity, matrices: list[dict[str, Any]], modules: list[str]) -> Heatmap | None:
-    values = {(entry["layer"], entry["module"]): quantity.of(entry) for entry in matrices}
+def in_order(modules: Iterable[Any]) -> list[Any]:
+    """Distinct modules as they stand in a layer, unknown ones last; numbers by size."""
+    known = {module: place for place, module in enumerate(MODULE_ORDER)}
+    return sorted(set(modules), key=lambda module: (known.get(module, 99), module))
+
+
+def _heatmap(quantity: Quantity, matrices: list[Mapping[str, Any]], column: str) -> Heatmap | None:
+    values = {(entry["layer"], entry[column]): quantity.of(entry) for entry in matrices}
     known = [value for value in values.values() if value is not None]
     if not known:
         return None
+    modules = in_order(module for (_, module), value in values.items() if value is not None)
     power = 0 if quantity.against_null else _common_power(known)
     paint = _against_null(known) if quantity.against_null else _from_zero(known, power)
     layers = sorted({layer for layer, _ in values})
     rows = [(layer, [paint(values.get((layer, module))) for module in modules]) for layer in layers]
     scale = f" (×10{str(power).translate(_SUPERSCRIPTS)})" if power else ""
-    return Heatmap(quantity.title + scale, quantity.note, modules, rows)
+    return Heatmap(quantity.title + scale, quantity.note, [str(module) for module in modules], rows)
 
 
 def _against_null(known: list[float]) -> Callable[[float | None], Cell]:
@@ -102,42 +114,46 @@ def _common_power(known: list[float]) -> int:
     return 0 if -1 <= power <= 2 else power
 
 
-def _ratio(fraction: str, null: str) -> Callable[[dict[str, Any]], float | None]:
-    def of(entry: dict[str, Any]) -> float | None:
+def ratio(fraction: str, null: str) -> Callable[[Mapping[str, Any]], float | None]:
+    """Quotient of two entries; None where one is missing or the lower one is not positive."""
+
+    def of(entry: Mapping[str, Any]) -> float | None:
         above, below = entry.get(fraction), entry.get(null)
         return above / below if is_number(above) and is_number(below) and below > 0 else None
 
     return of
 
 
-def _plain(name: str) -> Callable[[dict[str, Any]], float | None]:
-    def of(entry: dict[str, Any]) -> float | None:
+def plain(name: str) -> Callable[[Mapping[str, Any]], float | None]:
+    """An entry as it stands; None where it is no number."""
+
+    def of(entry: Mapping[str, Any]) -> float | None:
         value = entry.get(name)
         return value if is_number(value) else None
 
     return of
 
 
-_QUANTITIES = (
-    _Quantity(
+RUN_QUANTITIES = (
+    Quantity(
         "Read fraction ÷ energy null",
         "‖ΔW U‖² / ‖ΔW‖² over the input energy in U: 1 is what the input's shape gives by itself",
-        _ratio("read_fraction", "read_energy_null"),
+        ratio("read_fraction", "read_energy_null"),
         against_null=True,
     ),
-    _Quantity(
+    Quantity(
         "Read fraction ÷ isotropic null",
         "the same over k/d_in: 1 is what a delta of no direction gives",
-        _ratio("read_fraction", "read_isotropic_null"),
+        ratio("read_fraction", "read_isotropic_null"),
         against_null=True,
     ),
-    _Quantity(
+    Quantity(
         "Write fraction ÷ isotropic null",
         "‖Vᵀ ΔW‖² / ‖ΔW‖² over k/d_out, V the prediction subspace",
-        _ratio("write_fraction", "write_isotropic_null"),
+        ratio("write_fraction", "write_isotropic_null"),
         against_null=True,
     ),
-    _Quantity("Norm of the delta", "‖ΔW‖, Frobenius", _plain("norm")),
-    _Quantity("Price", "tr(ΔW C ΔWᵀ)/d_out on the protected text: mean squared change of the output", _plain("price")),
-    _Quantity("Output energy", "the same on the alignment text: what the change is for", _plain("output_energy")),
+    Quantity("Norm of the delta", "‖ΔW‖, Frobenius", plain("norm")),
+    Quantity("Price", "tr(ΔW C ΔWᵀ)/d_out on the protected text: mean squared change of the output", plain("price")),
+    Quantity("Output energy", "the same on the alignment text: what the change is for", plain("output_energy")),
 )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from readwrite_edit.durable import write_text
@@ -15,7 +13,10 @@ from readwrite_edit.report.curves import energy_by_layer, training_curves
 from readwrite_edit.report.facts import commands, facts, recorded_versions
 from readwrite_edit.report.figures_table import main_rows, other_rows
 from readwrite_edit.report.heatmap import heatmaps
+from readwrite_edit.report.probe_page import render_probe
 from readwrite_edit.report.record import RunRecord, read_record
+from readwrite_edit.report.template import rendered
+from readwrite_edit.runs.reader import read_run
 
 REPORT_NAME = "report.html"
 
@@ -33,17 +34,14 @@ def write_report(run_path: Path) -> Path:
         DataError: There is no run, or one of its files is damaged.
     """
     target = run_path / REPORT_NAME
-    write_text(target, render(read_record(run_path)))
+    html = render_probe(run_path) if read_run(run_path).kind == "probe" else render(read_record(run_path))
+    write_text(target, html)
     return target
 
 
 def render(record: RunRecord) -> str:
     """The report's HTML; the same run gives the same text."""
-    package = resources.files("readwrite_edit.report")
-    style = Markup(package.joinpath("report.css").read_text(encoding="utf-8"))  # our own file, not text from the run
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(package.joinpath("report.html").read_text(encoding="utf-8"))
-    return template.render(style=style, **_contents(record))
+    return rendered("report.html", _contents(record))
 
 
 def _contents(record: RunRecord) -> dict[str, Any]:

@@ -6,13 +6,14 @@ import subprocess
 import sys
 
 import pytest
+from textual.color import Color
 from textual.widgets import DataTable
 
 from readwrite_edit.runs.writer import RunWriter
 from readwrite_edit.tui.app import RunsApp
 from readwrite_edit.tui.dialogs import ConfirmDialog, HelpDialog
 from readwrite_edit.tui.feed import RunFeed, latest_values
-from readwrite_edit.tui.geometry_grid import digit, explain, grid
+from readwrite_edit.tui.geometry_grid import MEASURES, explain, grid
 from readwrite_edit.tui.run_screen import RunScreen
 from readwrite_edit.tui.runs_screen import RunsScreen
 
@@ -169,6 +170,52 @@ def test_geometry_shows_a_digit_per_matrix_and_the_figures_of_the_cursor(tmp_pat
     run.close()
 
 
+def make_probe(root, name="20250101-000000-probe-delta"):
+    rows = geometry_rows(30, 0.057)
+    rows = [row | {"write_fraction": 0.031, "write_isotropic_null": 0.028, "read_energy_null": 0.7} for row in rows]
+    with RunWriter.start(root / name, recipe_text="", recipe_name="delta", kind="probe") as run:
+        run.log_geometry(0, rows)
+        run.heartbeat(60, 60)
+        run.mark("finished")
+
+
+def test_a_probe_is_listed_and_its_geometry_can_be_seen_against_its_nulls(tmp_path):
+    make_probe(tmp_path)
+
+    async def steps(app, pilot):
+        assert ["✓", "finished", "probe", "delta", "60/60"] in [line.split()[:5] for line in shown(app)]
+        await pilot.press("enter", "g")
+        await settle(app, pilot)
+        assert says(app, "read fraction ÷ k/d") and ["0", "2", "2"] in [line.split() for line in shown(app)]
+        await pilot.press("v", "v", "v")
+        await settle(app, pilot)
+        assert says(app, "write fraction ÷ k/d") and ["0", "1", "1"] in [line.split() for line in shown(app)]
+        assert says(app, "energy null 0.7") and says(app, "write 0.031")
+        await pilot.press("v")
+        await settle(app, pilot)
+        assert says(app, "read fraction in tenths") and ["0", "0", "0"] in [line.split() for line in shown(app)]
+
+    drive(tmp_path, steps)
+
+
+def test_the_digit_under_the_cursor_keeps_the_cursor_s_own_colours(tmp_path):
+    make_run(tmp_path)
+
+    async def steps(app, pilot):
+        await pilot.press("enter", "g", "down")
+        await settle(app, pilot)
+        table = app.screen.query_one("#grid", DataTable)
+        ground = table.get_component_styles("datatable--cursor").background
+        segments = [
+            part for strip in app.screen._compositor.render_strips() for part in strip if part.text.strip() == "5"
+        ]
+        pairs = [(Color.from_rich_color(part.style.color), part.style.bgcolor.triplet) for part in segments]
+        inks = [ink for ink, behind in pairs if behind == ground.rich_color.triplet]
+        assert len(inks) == 1 and abs(inks[0].brightness - ground.brightness) > 0.4
+
+    drive(tmp_path, steps)
+
+
 def test_stop_asks_first_and_writes_the_request_only_on_yes(tmp_path):
     run = make_run(tmp_path, status=None)
 
@@ -316,9 +363,33 @@ def test_grid_orders_layers_and_modules_and_marks_what_is_missing():
     rows[1]["read_fraction"] = 0.31
     made = grid(rows)
     assert (made.step, made.layers, made.modules) == (4, (2, 10), ("q_proj", "k_proj", "o_proj", "zz"))
-    assert (made.fraction(2, "k_proj"), made.fraction(10, "k_proj"), made.fraction(10, "o_proj")) == (0.31, None, None)
-    assert [digit(value) for value in (None, -0.1, 0.0, 0.099, 0.1, 0.95, 1.0, 7.0)] == list("·0001999")
-    assert explain(10, "k_proj", None) == "layer 10 k_proj: not adapted"
+    fraction = MEASURES[0]
+    values = [made.value(*place, fraction) for place in ((2, "k_proj"), (10, "k_proj"), (10, "o_proj"))]
+    assert values == [0.31, None, None]
+    assert [fraction.digit(value) for value in (None, -0.1, 0.0, 0.099, 0.1, 0.95, 1.0, 7.0)] == list("·0001999")
+    assert explain(10, "k_proj", None) == "layer 10 k_proj: not measured"
+
+
+def test_grid_divides_by_a_null_and_takes_the_first_of_several_records():
+    record = {"step": 4, "layer": 0, "module": "q_proj", "read_fraction": 0.06, "read_isotropic_null": 0.025}
+    rows = [record, record | {"read_fraction": 0.5}, record | {"layer": 1, "read_isotropic_null": 0.0}]
+    ratio = next(measure for measure in MEASURES if measure.null == "read_isotropic_null")
+    made = grid(rows)
+    assert made.value(0, "q_proj", ratio) == pytest.approx(2.4)
+    assert made.value(1, "q_proj", ratio) is None
+    assert [ratio.digit(value) for value in (None, 0.4, 2.4, 1e9)] == list("·029")
+
+
+def test_explain_gives_both_nulls_and_p_values_of_both_sides():
+    record = {
+        "read_fraction": 0.06, "read_isotropic_null": 0.03, "read_isotropic_p": 1e-30, "read_energy_null": 0.7,
+        "write_fraction": 0.04, "write_isotropic_null": 0.03, "write_isotropic_p": 0.25, "norm": 0.5,
+    }  # fmt: skip
+    assert explain(3, "o_proj", record) == (
+        "layer 3 o_proj: read 0.06  k/d 0.03  p 1e-30  energy null 0.7   "
+        "write 0.04  k/d 0.03  p 0.25  energy null –   norm 0.5"
+    )
+    assert explain(3, "q_proj", {"norm": 0.0}) == "layer 3 q_proj: read –   write –   norm 0"
 
 
 LOADED = """

@@ -160,22 +160,30 @@ def test_a_mixture_of_experts_keeps_its_balancing_loss() -> None:
 @pytest.mark.parametrize("softcap", [None, 0.7])
 @pytest.mark.parametrize("scale", [1.0, 0.3])
 @pytest.mark.parametrize("biased", [False, True])
-def test_a_head_of_any_kind_equals_autograd(softcap: float | None, scale: float, biased: bool) -> None:
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_head_of_any_kind_equals_autograd(softcap: float | None, scale: float, biased: bool, trained: bool) -> None:
     """130 positions: two blocks of rows; against log_softmax of softcap(scale · (W h + b))."""
     draw = torch.Generator().manual_seed(3)
     weight, hidden = torch.randn(40, 6, generator=draw), torch.randn(130, 6, generator=draw)
     bias = torch.randn(40, generator=draw) if biased else None
     targets, weights = torch.randint(40, (130,), generator=draw), torch.randn(130, generator=draw)
     plain, own = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
+    own_weight, own_bias = weight.clone(), None if bias is None else bias.clone()
+    if trained:
+        for parameter in (weight, bias, own_weight, own_bias):
+            parameter is None or parameter.requires_grad_()
     raw = scale * torch.nn.functional.linear(plain, weight, bias)
     logits = raw if softcap is None else softcap * torch.tanh(raw / softcap)
     log_p = logits.log_softmax(dim=1)
     expected = log_p.gather(1, targets.unsqueeze(1)).squeeze(1)
-    found = completion_log_probs(own, targets, LanguageModelHead(weight, bias, scale, softcap))
+    found = completion_log_probs(own, targets, LanguageModelHead(own_weight, own_bias, scale, softcap))
     (expected * weights).sum().backward()
     (found.log_probs * weights).sum().backward()
     torch.testing.assert_close(found.log_probs, expected, **TIGHT)
     torch.testing.assert_close(own.grad, plain.grad, rtol=1e-4, atol=1e-5)
+    if trained:
+        torch.testing.assert_close(own_weight.grad, weight.grad, rtol=1e-4, atol=1e-5)
+        assert bias is None or torch.allclose(own_bias.grad, bias.grad, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.entropy, -(log_p.exp() * log_p).sum(dim=1), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.mean_logits, logits.mean(dim=1), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.log_sum_sq_probs, (2 * log_p).exp().sum(dim=1).log(), rtol=1e-4, atol=1e-5)
@@ -187,7 +195,7 @@ def test_the_head_of_a_model_has_its_factors() -> None:
     llama.config.logit_scale = 0.5
     assert language_model_head(gemma).softcap == gemma.config.final_logit_softcapping == 30.0
     assert (language_model_head(llama).softcap, language_model_head(llama).scale) == (None, 0.5)
-    assert not language_model_head(llama).weight.requires_grad
+    assert language_model_head(llama).weight is llama.lm_head.weight
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
