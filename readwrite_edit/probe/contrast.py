@@ -218,13 +218,14 @@ def _check_unchanged(folder: Path | None, found: dict[str, str], ready: _Ready) 
 def _row_notes(ready: _Ready) -> list[str]:
     settings, train = ready.settings, ready.train
     notes = []
-    if train.dropped:
-        notes.append(
-            f"{len(train.dropped)} of {len(train.dropped) + len(train.rows)} training rows are dropped at "
-            f"--max-length {settings.max_length}; the first: {train.dropped[0].reason}"
-        )
-    if train.truncated:
-        notes.append(f"{train.truncated} of {len(train.rows)} training rows are cut at --max-length")
+    for name, pairs in (("training", train), ("held-out", ready.held_out)):
+        if pairs.dropped:
+            notes.append(
+                f"{len(pairs.dropped)} of {len(pairs.dropped) + len(pairs.rows)} {name} rows are dropped at "
+                f"--max-length {settings.max_length}; the first: {pairs.dropped[0].reason}"
+            )
+        if pairs.truncated:
+            notes.append(f"{pairs.truncated} of {len(pairs.rows)} {name} rows are cut at --max-length")
     needed = settings.steps * settings.batch_size
     if needed > len(train.rows):
         notes.append(f"{needed} rows are needed an arm and there are {len(train.rows)}: they are taken again in turn")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from readwrite_edit.errors import ModelError
-from readwrite_edit.probe.checkpoint import Checkpoint, base_of, resolve_checkpoint
+from readwrite_edit.probe.checkpoint import Checkpoint, base_of, parse_model, resolve_checkpoint
 from readwrite_edit.probe.comparison import Comparison, compare, step_dtype
 from readwrite_edit.probe.dense import DenseOptions
-from readwrite_edit.probe.reference import prepare_reference
+from readwrite_edit.probe.reference import foreign_statistics, prepare_reference
 from readwrite_edit.probe.result import ProbeResult
 from readwrite_edit.probe.session import Session
 from readwrite_edit.probe.settings.delta import DeltaSettings
@@ -48,6 +49,7 @@ def prepare(settings: DeltaSettings) -> Callable[[Session], ProbeResult]:
     comparison = compare(base, tuned, modules=settings.modules, layers=settings.layers, unrelated=settings.unrelated)
     reference = prepare_reference(settings, comparison)
     inputs = input_files(settings, comparison.model, base, tuned)
+    doubts = foreign_statistics(settings, str(parse_model(comparison.model.name)))
     d_head = comparison.anatomy.pathways.d_head
 
     def measure(session: Session) -> ProbeResult:
@@ -56,14 +58,14 @@ def prepare(settings: DeltaSettings) -> Callable[[Session], ProbeResult]:
         options = DenseOptions(settings.k, step_dtype(settings.step_dtype), settings.spectra, d_head)
         tensors = {row["name"]: row for row in session.recorded("tensors")}
         geometry = {_key(row): row for row in session.recorded_geometry()}
-        for found in comparison.measure(subspaces, options, frozenset(tensors)):
-            session.log_geometry(0, found.geometry)
-            session.append("tensors", [found.tensor])
-            geometry |= {_key(row): row for row in found.geometry}
-            tensors[found.name] = found.tensor
-            session.advance(len(tensors), comparison.count, "tensor")
-        comparison.close()
-        return _result(list(geometry.values()), list(tensors.values()), comparison)
+        with closing(comparison):
+            for found in comparison.measure(subspaces, options, frozenset(tensors)):
+                session.log_geometry(0, found.geometry)
+                session.append("tensors", [found.tensor])
+                geometry |= {_key(row): row for row in found.geometry}
+                tensors[found.name] = found.tensor
+                session.advance(len(tensors), comparison.count, "tensor")
+        return _result(list(geometry.values()), list(tensors.values()), comparison, doubts)
 
     return measure
 
@@ -104,7 +106,7 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return row["layer"], row["module"], row["path"]
 
 
-def _result(geometry: list[Row], tensors: list[Row], comparison: Comparison) -> ProbeResult:
+def _result(geometry: list[Row], tensors: list[Row], comparison: Comparison, doubts: Sequence[str]) -> ProbeResult:
     roles = {role: place for place, role in enumerate(comparison.anatomy.pathways.roles)}
     geometry.sort(key=lambda row: (row["layer"], roles[row["module"]]))
     table = geometry_table(geometry)
@@ -115,9 +117,8 @@ def _result(geometry: list[Row], tensors: list[Row], comparison: Comparison) -> 
         "tensors": tensors_table([*tensors, *(misfit.row() for misfit in comparison.misfits)]),
     }
     verdict = verdict_of(table)
-    return ProbeResult(
-        "geometry", tables, verdict.sentence, verdict.figures, tuple(notes(comparison, len(geometry), tensors))
-    )
+    said = (*doubts, *notes(comparison, len(geometry), tensors))
+    return ProbeResult("geometry", tables, verdict.sentence, verdict.figures, said)
 
 
 def notes(comparison: Comparison, measured: int, tensors: Sequence[Row]) -> list[str]:
@@ -130,7 +131,7 @@ def notes(comparison: Comparison, measured: int, tensors: Sequence[Row]) -> list
     others = [row["name"] for row in tensors if row["status"] == "changed"]
     if others:
         listed = ", ".join(others[:_FEW]) + (", …" if len(others) > _FEW else "")
-        found.append(f"{len(others)} tensors changed that are no matrix of a layer to measure: {listed}")
+        found.append(f"{len(others)} tensors changed beside the matrices to measure: {listed}")
     if same := sum(row["status"] == "identical" for row in tensors):
         found.append(f"{same} tensors are identical in both")
     return [printable(sentence) for sentence in found]

@@ -182,6 +182,16 @@ def prepare_output_moments(path: str | None) -> Callable[[Projection], Tensor | 
     return lambda projection: output_moment(statistics, projection)
 
 
+def foreign_statistics(settings: DeltaSettings, model: str) -> list[str]:
+    """A sentence for each given file whose statistics say that they are of a model of another name."""
+    found = []
+    for path in (settings.statistics, settings.gradients):
+        named = None if path is None else open_statistics(path).origin.get("model")
+        if named is not None and named != model:
+            found.append(f"{path} says that it is of {named}, not of {model}: make sure that both are the same weights")
+    return found
+
+
 def prepare_reference(settings: DeltaSettings, comparison: Comparison) -> Reference:
     """Check statistics and texts; the returned function makes the subspaces of the comparison's model.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,13 +57,13 @@ def prepare(settings: SensitivitySettings) -> Callable[[Session], ProbeResult]:
     def measure(session: Session) -> ProbeResult:
         check_same_input(session, inputs)
         found = {row["variant"]: row for row in session.recorded("variants")}
-        for number, one in enumerate(ready, start=1):
-            if one.variant.name not in found:
-                row = _measured(one, comparison, session, number)
-                session.append("variants", [row])
-                found[one.variant.name] = row
-            session.advance(number, len(ready), "variant")
-        comparison.close()
+        with closing(comparison):
+            for number, one in enumerate(ready, start=1):
+                if one.variant.name not in found:
+                    row = _measured(one, comparison, session, number)
+                    session.append("variants", [row])
+                    found[one.variant.name] = row
+                session.advance(number, len(ready), "variant")
         return _result([found[one.variant.name] for one in ready], comparison)
 
     return measure

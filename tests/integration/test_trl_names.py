@@ -16,6 +16,7 @@ def test_the_calls_that_the_trainer_answers_and_makes_exist():
     trainer = trl_names.DPOTrainer
     assert "dataset_name" in inspect.signature(trainer._prepare_dataset).parameters
     assert list(inspect.signature(trainer.compute_ref_log_probs).parameters) == ["self", "model", "inputs"]
+    assert list(inspect.signature(trainer._compute_loss).parameters) == ["self", "model", "inputs", "return_outputs"]
     source = inspect.getsource(trainer)
     assert "fused_lm_head=True" in source and "self.precompute_ref_logps" in source
     assert all(f'inputs["{column}"]' in source for column in trl_names.REFERENCE_COLUMNS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,8 @@ def result(place: Path) -> ProbeResult:
 
 
 def _probe(place: Path, **options: object) -> ProbeResult:
-    return probe_contrast(str(place / "model"), data=str(place / "rows.jsonl"), **{**OPTIONS, **options})
+    named = {"data": str(place / "rows.jsonl"), **OPTIONS}
+    return probe_contrast(str(place / "model"), **{**named, **options})
 
 
 def _settings(place: Path, **options: object) -> ContrastSettings:
@@ -227,6 +229,18 @@ def test_rows_that_all_drop_out_are_refused(place: Path) -> None:
     with pytest.raises(ReadWriteEditError, match="max_length") as caught:
         _probe(place, max_length=4)
     assert caught.value.exit_code == 2
+
+
+def test_rows_that_drop_out_are_counted_on_both_sides(place: Path, tmp_path: Path) -> None:
+    """Ten of 24 prompts fill the 64 tokens; 12 rows are held out."""
+    rows = [json.loads(line) for line in (place / "rows.jsonl").read_text().splitlines()]
+    for row in rows[:10]:
+        row["prompt"][0]["content"] += " and on it goes" * 5
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = _probe(place, data=str(tmp_path / "rows.jsonl"), grades=(0.0, 1.0), seeds=(0,), eval_rows=12)
+    counts = [re.match(r"(\d+) of 12 (training|held-out) rows are dropped", note) for note in found.notes]
+    dropped = {match[2]: int(match[1]) for match in counts if match}
+    assert set(dropped) == {"training", "held-out"} and sum(dropped.values()) == 10
 
 
 def test_rows_are_taken_again_where_there_are_too_few(place: Path) -> None:

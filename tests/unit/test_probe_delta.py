@@ -91,7 +91,7 @@ def test_what_did_not_change_is_told_and_has_no_fraction(place: Path) -> None:
     assert status["model.norm.weight"] == status["model.layers.1.mlp.down_proj.weight"] == "identical"
     assert status["lm_head.weight"] == "changed"
     assert result.notes[-1] == "2 tensors are identical in both"
-    assert result.notes[0].startswith("6 tensors changed that are no matrix of a layer to measure: lm_head.weight, ")
+    assert result.notes[0].startswith("6 tensors changed beside the matrices to measure: lm_head.weight, ")
 
 
 def test_roles_and_layers(place: Path) -> None:

@@ -24,7 +24,8 @@ def wide_range(dtype: torch.dtype) -> torch.Tensor:
     generator = torch.Generator().manual_seed(SEED)
     lowest, highest = (-24, 14) if dtype == torch.float16 else (-100, 100)
     powers = 2.0 ** torch.arange(lowest, highest).double()
-    random = torch.randn(4000, generator=generator).double() * powers[torch.randint(len(powers), (4000,), generator=generator)]
+    sizes = powers[torch.randint(len(powers), (4000,), generator=generator)]
+    random = torch.randn(4000, generator=generator).double() * sizes
     numbers = torch.cat([powers, random]).to(dtype)
     near = torch.cat([numbers, next_larger(numbers), -numbers])
     return near[(near != 0) & near.isfinite() & next_larger(near).isfinite()]
