@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +149,7 @@ def row_blocks(tensor: StoredTensor, numbers: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, tensor.rows)
 
 
-def read_ahead(items: Iterable[Item], read: Callable[[Item], Value]) -> Iterator[tuple[Item, Value]]:
+def read_ahead(items: Iterable[Item], read: Callable[[Item], Value]) -> Generator[tuple[Item, Value]]:
     """Yield each item with what ``read`` makes of it, reading a few items ahead in a thread.
 
     An error of ``read`` is raised where its item would have come.

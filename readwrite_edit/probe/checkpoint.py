@@ -13,7 +13,7 @@ from readwrite_edit.errors import AdapterError, ModelError
 from readwrite_edit.models.folder import weight_files
 from readwrite_edit.models.hub import fetch_adapter
 from readwrite_edit.models.loading import model_folder
-from readwrite_edit.models.source import ModelSource, parse_source
+from readwrite_edit.models.source import ModelSource, base_model_id, parse_source
 from readwrite_edit.runs.folder import RunFolder
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -42,6 +42,21 @@ class Checkpoint:
         if self.kind == "adapter":
             return [self.folder / ADAPTER_WEIGHTS]
         return [self.folder / name for name in weight_files(self.folder)]
+
+    @property
+    def model_id(self) -> str:
+        """A model's name as adapters write it."""
+        return base_model_id(parse_model(self.name))
+
+    @property
+    def base_id(self) -> str | None:
+        """The name of an adapter's base as other adapters write it, revision left out."""
+        if self.base is None:
+            return None
+        try:
+            return base_model_id(parse_model(self.base))
+        except ModelError:  # a path of another machine
+            return self.base
 
     @property
     def source(self) -> ModelSource:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,7 +56,7 @@ class Comparison:
 
     def measure(
         self, subspaces: Subspaces, options: DenseOptions, done: frozenset[str] = frozenset()
-    ) -> Iterator[Measured]:
+    ) -> Generator[Measured]:
         """Measure what has not been; see ``measure_pairs`` and ``measure_factors``.
 
         Args:
@@ -121,9 +121,16 @@ def _factors(base: Checkpoint, tuned: Checkpoint, anatomy: Anatomy) -> Factors:
     factors = read_factors(tuned, anatomy)
     if base.kind == "model":
         return factors
-    if base.base != tuned.base:
+    if base.base_id != tuned.base_id:
         raise AdapterError(f"{base.name} is of {base.base} and {tuned.name} of {tuned.base}: expected the same base")
     return factors.minus(read_factors(base, anatomy))
+
+
+def foreign_base(base: Checkpoint, tuned: Checkpoint) -> list[str]:
+    """A sentence where an adapter names another model than the one it is measured against."""
+    if base.kind == "adapter" or tuned.base is None or tuned.base_id == base.model_id:
+        return []
+    return [f"{tuned.name} names {tuned.base} as its base and is measured against {base.name}: are these the same?"]
 
 
 def _check_descent(

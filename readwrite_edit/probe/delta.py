@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from readwrite_edit.errors import ModelError
-from readwrite_edit.probe.checkpoint import Checkpoint, base_of, parse_model, resolve_checkpoint
-from readwrite_edit.probe.comparison import Comparison, compare, step_dtype
+from readwrite_edit.probe.checkpoint import Checkpoint, base_of, resolve_checkpoint
+from readwrite_edit.probe.comparison import Comparison, compare, foreign_base, step_dtype
 from readwrite_edit.probe.dense import DenseOptions
-from readwrite_edit.probe.reference import foreign_statistics, prepare_reference
+from readwrite_edit.probe.reference import check_given_files, foreign_statistics, prepare_reference
 from readwrite_edit.probe.result import ProbeResult
 from readwrite_edit.probe.session import Session
 from readwrite_edit.probe.settings.delta import DeltaSettings
@@ -45,11 +45,12 @@ def probe_delta(base: str, tuned: str | None = None, **options: Any) -> ProbeRes
 
 def prepare(settings: DeltaSettings) -> Callable[[Session], ProbeResult]:
     """Open and match the checkpoints, the statistics and the texts; returns what measures."""
+    check_given_files(settings)
     base, tuned = checkpoints(settings)
     comparison = compare(base, tuned, modules=settings.modules, layers=settings.layers, unrelated=settings.unrelated)
     reference = prepare_reference(settings, comparison)
     inputs = input_files(settings, comparison.model, base, tuned)
-    doubts = foreign_statistics(settings, str(parse_model(comparison.model.name)))
+    doubts = [*foreign_statistics(settings, comparison.model), *foreign_base(base, tuned)]
     d_head = comparison.anatomy.pathways.d_head
 
     def measure(session: Session) -> ProbeResult:
@@ -58,8 +59,10 @@ def prepare(settings: DeltaSettings) -> Callable[[Session], ProbeResult]:
         options = DenseOptions(settings.k, step_dtype(settings.step_dtype), settings.spectra, d_head)
         tensors = {row["name"]: row for row in session.recorded("tensors")}
         geometry = {_key(row): row for row in session.recorded_geometry()}
-        with closing(comparison):
-            for found in comparison.measure(subspaces, options, frozenset(tensors)):
+        done = frozenset(tensors)
+        # the reading thread ends before the files are closed under it
+        with closing(comparison), closing(comparison.measure(subspaces, options, done)) as results:
+            for found in results:
                 session.log_geometry(0, found.geometry)
                 session.append("tensors", [found.tensor])
                 geometry |= {_key(row): row for row in found.geometry}

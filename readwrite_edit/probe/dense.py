@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ class Measured:
 
 def measure_pairs(
     base: TensorFiles, tuned: TensorFiles, pairs: Sequence[Pair], subspaces: Subspaces, options: DenseOptions
-) -> Iterator[Measured]:
+) -> Generator[Measured]:
     """Measure pairs of tensors in turn, reading a few blocks ahead.
 
     Args:

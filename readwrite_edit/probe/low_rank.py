@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from readwrite_edit.geometry.spectra import low_rank_spectrum
 from readwrite_edit.models.pathways import Projection
@@ -24,7 +24,7 @@ def measure_factors(
     subspaces: Subspaces,
     k: int,
     done: frozenset[str] = frozenset(),
-) -> Iterator[Measured]:
+) -> Generator[Measured]:
     """Measure an adapter's updates, one matrix at a time; of the base only norms are read.
 
     Args:

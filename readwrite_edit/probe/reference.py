@@ -17,6 +17,7 @@ from readwrite_edit.models.pathways import Projection
 from readwrite_edit.models.source import ModelSource
 from readwrite_edit.models.tensor_files import StoredTensor, TensorFiles, row_blocks
 from readwrite_edit.probe.anatomy import Anatomy
+from readwrite_edit.probe.checkpoint import Checkpoint, parse_model
 from readwrite_edit.probe.comparison import Comparison
 from readwrite_edit.probe.principal import DEAR, kept_directions
 from readwrite_edit.probe.session import Session
@@ -78,6 +79,7 @@ def prepare_collection(
             first_position=settings.first_position,
             unit_norm=unit_norm,
             say=session.say,
+            progress=lambda done, total: session.advance(done, total, "tok"),
         )
 
     return collect
@@ -116,7 +118,7 @@ def stored_prediction_basis(
         Orthonormal columns, (d_model, K).
     """
     stored = {anatomy.canonical(name): tensor for name, tensor in files.tensors.items()}
-    head = stored.get(anatomy.unembedding) or stored.get(anatomy.embedding)
+    head = stored.get(anatomy.unembedding) or (stored.get(anatomy.embedding) if anatomy.tied else None)
     if head is None:
         return None
     pathways = anatomy.pathways
@@ -182,9 +184,20 @@ def prepare_output_moments(path: str | None) -> Callable[[Projection], Tensor | 
     return lambda projection: output_moment(statistics, projection)
 
 
-def foreign_statistics(settings: DeltaSettings, model: str) -> list[str]:
+def check_given_files(settings: DeltaSettings) -> None:
+    """Look at the statistics files before anything that takes longer.
+
+    Raises:
+        DataError: One is missing, damaged or empty.
+    """
+    for path in (settings.statistics, settings.gradients):
+        if path is not None:
+            open_statistics(path)
+
+
+def foreign_statistics(settings: DeltaSettings, checkpoint: Checkpoint) -> list[str]:
     """A sentence for each given file whose statistics say that they are of a model of another name."""
-    found = []
+    found, model = [], str(parse_model(checkpoint.name))
     for path in (settings.statistics, settings.gradients):
         named = None if path is None else open_statistics(path).origin.get("model")
         if named is not None and named != model:

@@ -96,6 +96,9 @@ class Subspaces:
         columns = self._curve(dim)
         values, basis = principal_directions(self._statistics, site, dim, columns, device=self._device)
 
+        if not float(values.sum()) > 0:  # an input that is always zero has no energy, and no directions
+            return Side(basis)
+
         def p_value(k: int, n: float, fraction: float) -> float:
             return EnergyNull(values, n).p_value(k, fraction)
 
@@ -104,6 +107,8 @@ class Subspaces:
 
 def _against_moment(basis: Tensor, moment: Tensor) -> Side:
     """A basis that is not the moment's own: its energy, and the law of the fraction as a ratio of quadratic forms."""
+    if not float(moment.trace()) > 0:
+        return Side(basis)
     wide = basis.double()
     energy = (wide * (moment @ wide)).sum(dim=0).cumsum(0) / moment.trace()
 

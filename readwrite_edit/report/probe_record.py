@@ -15,6 +15,7 @@ from readwrite_edit.errors import DataError
 from readwrite_edit.report.record import is_number
 from readwrite_edit.runs import reader
 from readwrite_edit.runs.state import StateError, load_state
+from readwrite_edit.terminal import printable
 
 _SUBJECTS = ("base", "tuned", "model", "start", "checkpoints")
 _FEW = 3
@@ -123,7 +124,7 @@ def _read_tables(path: Path, summary: dict[str, Any]) -> tuple[dict[str, pd.Data
     tables, problems = {}, []
     for file in sorted(path.glob("*.parquet")):
         try:
-            tables[file.stem] = pd.read_parquet(file)
+            tables[file.stem] = _printable(pd.read_parquet(file))
         except Exception as error:  # pyarrow has no one kind of error for a damaged file
             problems.append(f"Table {file.stem} can not be read ({type(error).__name__}).")
     named = summary.get("tables")
@@ -134,6 +135,11 @@ def _read_tables(path: Path, summary: dict[str, Any]) -> tuple[dict[str, pd.Data
         tables["geometry"] = pd.DataFrame(rows)
         problems.append("The geometry is taken from geometry.jsonl, as far as it was measured.")
     return tables, tuple(problems)
+
+
+def _printable(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with control characters in its texts made visible: names come from other people's files."""
+    return table.map(lambda value: printable(value) if isinstance(value, str) else value)
 
 
 def _date(state: Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from transformers import PreTrainedModel
 
 from readwrite_edit.models.pathways import Projection
-from readwrite_edit.progress import progress_bar
+from readwrite_edit.progress import Progress, progress_bar
 from readwrite_edit.statistics.collect import collect_token_statistics
 from readwrite_edit.statistics.moments import Statistics
 from readwrite_edit.statistics.store import StatisticsStore, statistics_key
@@ -29,6 +29,7 @@ def cached_statistics(
     first_position: bool = True,
     unit_norm: bool = False,
     say: Say,
+    progress: Progress | None = None,
 ) -> Statistics:
     """Second moments of the inputs of projections over a text; see ``collect_token_statistics``.
 
@@ -45,6 +46,7 @@ def cached_statistics(
         first_position: Whether the first position of each sequence counts.
         unit_norm: Whether each input is scaled to norm 1 first.
         say: Tells the user what happens.
+        progress: Called with (tokens done, tokens in all) in place of a bar; it may raise to end the pass.
     """
     key = statistics_key(
         weights_hash,
@@ -68,7 +70,7 @@ def cached_statistics(
                 centred=centred,
                 first_position=first_position,
                 unit_norm=unit_norm,
-                progress=advance,
+                progress=progress or advance,
             )
         store.save(key, statistics)
     say(_summary(title, statistics, rank, cached))

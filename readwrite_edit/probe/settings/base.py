@@ -6,7 +6,7 @@ Nothing here imports torch: the command line is made from these classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
@@ -14,6 +14,7 @@ from readwrite_edit.errors import RecipeError
 from readwrite_edit.recipe.section import Count, Section, Seed, Text
 
 POSITIONAL: Any = {"positional": True}
+Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
 
 
 class ProbeSettings(Section):
@@ -56,4 +57,4 @@ class TextSettings(ProbeSettings):
     batch_size: Count = Field(default=8, description="Sequences in a forward pass.")
     first_position: bool = Field(default=True, description="Count first positions of sequences (attention sinks).")
     seed: Seed = Field(default=0, description="Seed of every random choice.")
-    device: Text | None = Field(default=None, description="cpu or cuda; by default a GPU where there is one.")
+    device: Device | None = Field(default=None, description="cpu or cuda; by default a GPU where there is one.")

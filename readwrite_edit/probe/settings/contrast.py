@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from readwrite_edit.probe.settings.base import POSITIONAL, ProbeSettings
+from readwrite_edit.probe.settings.base import POSITIONAL, Device, ProbeSettings
 from readwrite_edit.recipe.objective import LossType
 from readwrite_edit.recipe.section import AsTuple, Count, Fraction, Positive, Seed, Text, conflict
 
@@ -63,7 +63,7 @@ class ContrastSettings(ProbeSettings):
         default=(), description="Keep these alone, as GRADE:SEED, such as 0:0,1:0."
     )
     data_seed: Seed = Field(default=0, description="Seed of the held-out rows and of the sample of text.")
-    device: Text | None = Field(default=None, description="cpu or cuda; by default a GPU where there is one.")
+    device: Device | None = Field(default=None, description="cpu or cuda; by default a GPU where there is one.")
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

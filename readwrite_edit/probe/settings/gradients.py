@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from readwrite_edit.probe.settings.base import POSITIONAL, ProbeSettings
+from readwrite_edit.probe.settings.base import POSITIONAL, Device, ProbeSettings
 from readwrite_edit.recipe.objective import LossType
 from readwrite_edit.recipe.section import AsTuple, Count, Positive, Seed, Text, conflict
 
@@ -60,7 +60,7 @@ class GradientsSettings(ProbeSettings):
     max_length: Count = Field(default=256, description="Longest sequence in tokens; the rest is cut.")
     batch_size: Count = Field(default=4, description="Pairs in a batch: a matter of memory, not of the result.")
     seed: Seed = Field(default=0, description="Seed of the rows that are drawn.")
-    device: Text | None = Field(default=None, description="cpu or cuda; by default a GPU where there is one.")
+    device: Device | None = Field(default=None, description="cpu or cuda; by default a GPU where there is one.")
 
     @property
     def losses(self) -> dict[str, str]:
