@@ -155,7 +155,7 @@ def contrast_tables() -> dict[str, pd.DataFrame]:
         for side, module, quantity in places for grade in (0.0, 0.5, 1.0)
     ]  # fmt: skip
     trend = {"slope": -1.0, "slope_low": -1.2, "slope_high": -0.8, "change": -1.0, "change_low": -1.1,
-             "change_high": -0.9, "spearman": -1.0, "page_p": 0.01, "n_seeds": 2, "n_grades": 3}  # fmt: skip
+             "change_high": -0.9, "spearman": -1.0, "n_seeds": 2, "n_grades": 3}  # fmt: skip
     arm = {"steps": 5, "loss_first": 0.69, "loss_last": 0.6, "held_out_accuracy": 0.5, "delta_norm": 0.1}
     return {
         "contrast": pd.DataFrame(contrast),

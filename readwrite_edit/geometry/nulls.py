@@ -234,35 +234,52 @@ def energy_null(second_moment: Tensor, basis: Tensor) -> float:
     return float((wide * (second_moment @ wide)).sum() / second_moment.trace())
 
 
-def quadratic_p_value(second_moment: Tensor, basis: Tensor, n: float, fraction: float) -> float:
-    """Upper tail of the energy null in a basis that is not C's own.
+class QuadraticNull:
+    """The energy null in a basis that is not C's own.
 
     For rows N(0, C) the fraction exceeds f where Σ μ_i X_i > 0, μ the eigenvalues
-    of C^½ (UUᵀ − f I) C^½ and X_i independent χ² of n degrees of freedom. Costs two
-    eigendecompositions of d × d; ``EnergyNull`` needs none.
+    of C^½ (UUᵀ − f I) C^½ and X_i independent χ² of n degrees of freedom. Costs an
+    eigendecomposition of d × d, and the eigenvalues of another a p-value;
+    ``EnergyNull`` needs none.
 
     Args:
         second_moment: C, shape (d, d).
-        basis: Orthonormal columns U, shape (d, k).
-        n: Number of rows (read side) or columns (write side) of ΔW.
-        fraction: What was measured.
-
-    Returns:
-        Probability of a fraction at least as large; NaN for that of a zero update or a zero C.
+        basis: Orthonormal columns U, shape (d, K).
 
     Raises:
         ShapeError: The basis has another dimension than C.
     """
-    _check_basis(second_moment, basis)
-    if math.isnan(fraction) or not float(second_moment.trace()) > 0:
-        return math.nan
-    if basis.shape[1] == len(second_moment):
-        return 1.0
-    values, vectors = torch.linalg.eigh(second_moment.double())
-    root = vectors * values.clamp_min(0).sqrt()  # C = root rootᵀ
-    inside = basis.double().T @ root
-    weights = torch.linalg.eigvalsh(inside.T @ inside - fraction * (root.T @ root))
-    return float(stats.norm.sf(signed_root(weights.cpu().numpy(), n)))
+
+    def __init__(self, second_moment: Tensor, basis: Tensor) -> None:
+        _check_basis(second_moment, basis)
+        values, vectors = torch.linalg.eigh(second_moment.double().cpu())
+        self.eigenvalues = values.clamp_min(0)
+        self._seen = (basis.double().cpu().T @ vectors) * self.eigenvalues.sqrt()  # Uᵀ C^½ in C's own basis, (K, d)
+
+    def curve(self) -> Tensor:
+        """tr(U_kᵀ C U_k)/tr(C) for every k, shape (K,), float64; NaN for a zero C."""
+        return self._seen.square().sum(dim=1).cumsum(0) / self.eigenvalues.sum()
+
+    def p_value(self, k: int, n: float, fraction: float) -> float:
+        """Probability of a fraction at least as large in the first k columns.
+
+        Args:
+            k: Dimension of the subspace.
+            n: Number of rows (read side) or columns (write side) of ΔW.
+            fraction: What was measured; NaN, that of a zero update, gives NaN, and so does a zero C.
+        """
+        if math.isnan(fraction) or not float(self.eigenvalues.sum()) > 0:
+            return math.nan
+        if k == len(self.eigenvalues):
+            return 1.0
+        inside = self._seen[:k]
+        weights = torch.linalg.eigvalsh(inside.T @ inside - fraction * torch.diag(self.eigenvalues))
+        return float(stats.norm.sf(signed_root(weights.numpy(), n)))
+
+
+def quadratic_p_value(second_moment: Tensor, basis: Tensor, n: float, fraction: float) -> float:
+    """Upper tail of the energy null in any basis, once; see ``QuadraticNull``."""
+    return QuadraticNull(second_moment, basis).p_value(basis.shape[1], n, fraction)
 
 
 def _check_basis(second_moment: Tensor, basis: Tensor) -> None:

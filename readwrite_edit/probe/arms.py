@@ -26,6 +26,7 @@ from readwrite_edit.probe.settings.contrast import ContrastSettings
 from readwrite_edit.probe.subspaces import Side, Subspaces
 
 Row = Mapping[str, Any]
+_LARGEST_BATCH = 8
 _CURVES = ("read_curve", "write_curve", "read_energy_curve", "write_energy_curve", "heads")
 
 
@@ -217,6 +218,7 @@ class ArmTrainer:
             optimizer=settings.optimizer,
             max_length=settings.max_length,
             beta=settings.beta,
+            per_device_eval_batch_size=_even_batch(len(self.held_out)),
             weights_hash=self.weights_hash,
             callbacks=[watch],
         )
@@ -236,6 +238,11 @@ class ArmTrainer:
             relative_norm=norm / start_norm,
             geometry=self.start.geometry(),
         )
+
+
+def _even_batch(count: int) -> int:
+    """The largest batch of equal size: TRL averages its figures over batches, whatever their sizes."""
+    return max(size for size in range(1, _LARGEST_BATCH + 1) if count % size == 0)
 
 
 def _held_out(trainer: FullParameterTrainer) -> dict[str, float | None]:

@@ -20,7 +20,6 @@ SIDES = ("read", "write")
 ALL = "all"
 LEVEL = 0.95
 _MEANS = tuple(f"{side}_{quantity}" for side in SIDES for quantity in QUANTITIES)
-_TREND_ARMS = 3
 
 
 class Interval(NamedTuple):
@@ -132,9 +131,10 @@ def trend(values: pd.DataFrame) -> dict[str, float | int]:
 
     The slope is that of a straight line through one seed's arms: one number a
     seed, so that its interval over seeds needs no model of the layers. The
-    change is that from the first to the last grade, also seed by seed. Page's
-    test takes ranks within seeds and is two-sided; Spearman's ρ is over all arms
-    with each seed's mean taken out.
+    change is that from the first to the last grade, also seed by seed. Spearman's
+    ρ is over all arms with each seed's mean taken out, and has no p-value: arms of
+    a seed share their rows and move smoothly with the grade, so that their order
+    is no independent evidence, whatever a rank test over arms would say.
 
     Args:
         values: Seeds × grades.
@@ -155,18 +155,9 @@ def trend(values: pd.DataFrame) -> dict[str, float | int]:
         "change_low": change.low,
         "change_high": change.high,
         "spearman": float(spearman),
-        "page_p": page_p(values),
         "n_seeds": len(values),
         "n_grades": len(grades),
     }
-
-
-def page_p(values: pd.DataFrame) -> float:
-    """Two-sided p-value of Page's test of ordered grades; NaN with one seed or fewer than 3 grades."""
-    if len(values) < 2 or values.shape[1] < _TREND_ARMS:
-        return math.nan
-    one_sided = (stats.page_trend_test(values.to_numpy()[:, ::step]).pvalue for step in (1, -1))
-    return float(min(1.0, 2 * min(one_sided)))
 
 
 def arms_table(records: Sequence[ArmRecord], geometry: pd.DataFrame) -> pd.DataFrame:
@@ -241,7 +232,7 @@ def _figures(
             continue
         figures[f"{side}_relative_isotropic_first"] = float(levels.iloc[0]["mean"])
         figures[f"{side}_relative_isotropic_last"] = float(levels.iloc[-1]["mean"])
-        figures |= {f"{side}_{name}": float(found[name]) for name in ("slope", "slope_low", "slope_high", "page_p")}
+        figures |= {f"{side}_{name}": float(found[name]) for name in ("slope", "slope_low", "slope_high", "spearman")}
     figures["norm_ratio"] = _norm_ratio(records)
     return figures
 

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
-from readwrite_edit.geometry import EnergyNull, participation_ratio, quadratic_p_value
+from readwrite_edit.geometry import EnergyNull, QuadraticNull, participation_ratio
 from readwrite_edit.models.pathways import Projection
 from readwrite_edit.probe.principal import DEAR, principal_directions
 from readwrite_edit.statistics import Statistics
@@ -109,10 +108,5 @@ def _against_moment(basis: Tensor, moment: Tensor) -> Side:
     """A basis that is not the moment's own: its energy, and the law of the fraction as a ratio of quadratic forms."""
     if not float(moment.trace()) > 0:
         return Side(basis)
-    wide = basis.double()
-    energy = (wide * (moment @ wide)).sum(dim=0).cumsum(0) / moment.trace()
-
-    def p_value(k: int, n: float, fraction: float) -> float:
-        return quadratic_p_value(moment, wide[:, :k], n, fraction)
-
-    return Side(basis, energy, p_value, participation_ratio(torch.linalg.eigvalsh(moment)))
+    null = QuadraticNull(moment, basis)
+    return Side(basis, null.curve(), null.p_value, participation_ratio(null.eigenvalues))

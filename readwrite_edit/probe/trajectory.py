@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,10 +160,11 @@ class _Trajectory:
         d_head = comparison.anatomy.pathways.d_head
         options = DenseOptions(settings.k, step_dtype(settings.step_dtype), settings.spectra, d_head)
         rows, tensors = [], []
-        for found in comparison.measure(self.subspaces, options):
-            rows += [{name: value for name, value in row.items() if name not in NESTED} for row in found.geometry]
-            tensors.append(found.tensor)
-            self.session.advance(done, len(self.steps), "delta")
+        with closing(comparison.measure(self.subspaces, options)) as results:
+            for found in results:
+                rows += [{name: value for name, value in row.items() if name not in NESTED} for row in found.geometry]
+                tensors.append(found.tensor)
+                self.session.advance(done, len(self.steps), "delta")
         rows.sort(key=lambda row: (row["layer"], ROLES.index(row["module"])))
         identical = f"{sum(tensor['status'] == 'identical' for tensor in tensors)} tensors are identical in both"
         said = [note for note in notes(comparison, len(rows), tensors) if note != identical]

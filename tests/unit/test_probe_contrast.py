@@ -173,6 +173,13 @@ def test_what_an_arm_learned_is_in_nats(place: Path, result: ProbeResult) -> Non
     assert (arms["loss_last"] < arms["loss_first"]).all()
 
 
+def test_every_held_out_row_counts_alike(place: Path) -> None:
+    """Seven rows in batches of 3 would be batches of 3, 3 and 1, and TRL gives each batch the same weight."""
+    arms = _probe(place, grades=(0.0, 1.0), seeds=(0,), eval_rows=7).tables["arms"]
+    sevenths = arms["held_out_accuracy"] * 7
+    assert (sevenths - sevenths.round()).abs().max() < 1e-6
+
+
 def test_a_finished_arm_is_not_trained_again_and_a_half_one_is(
     place: Path, tmp_path: Path, result: ProbeResult
 ) -> None:
@@ -273,7 +280,7 @@ def test_a_planted_fall_is_shown_and_a_level_side_is_not() -> None:
     means = _means(1.7 - 0.6 * np.linspace(0, 1, 5) + noise[0], 3 + noise[1])
     table = trend_table(means).set_index("side")
     assert table.loc["write", "slope"] == pytest.approx(-0.6, abs=0.05)
-    assert table.loc["write", "spearman"] < -0.9 and table.loc["write", "page_p"] < 0.001
+    assert table.loc["write", "spearman"] < -0.9
     assert table.loc["read", "slope_low"] < 0 < table.loc["read", "slope_high"]
     sentence = verdict(contrast_table(means), table.reset_index(), "sigmoid")
     assert sentence.startswith("From cross-entropy to sigmoid: write-side fraction falls from 1.7")

@@ -18,7 +18,7 @@ _QUANTITIES = {
     "relative_energy": "Fraction ÷ energy null against the grade",
     "fraction": "Fraction against the grade",
 }
-_TREND = ("slope", "slope_low", "slope_high", "change", "change_low", "change_high", "spearman", "page_p", "n_seeds")
+_TREND = ("slope", "slope_low", "slope_high", "change", "change_low", "change_high", "spearman", "n_seeds")
 _ARM = ("steps", "loss_first", "loss_last", "held_out_accuracy", "held_out_margin", "delta_norm", "delta_relative_norm")
 
 
@@ -71,14 +71,11 @@ def _trends(table: pd.DataFrame) -> TextTable:
             spanned(row.slope, row.slope_low, row.slope_high),
             spanned(row.change, row.change_low, row.change_high),
             figure(row.spearman),
-            figure(row.page_p),
             figure(row.n_seeds),
         )
         for row in table.itertuples()
     ]
-    return TextTable(
-        ("", "quantity", "slope (95 %)", "first to last (95 %)", "Spearman's ρ", "Page's p", "seeds"), rows
-    )
+    return TextTable(("", "quantity", "slope (95 %)", "first to last (95 %)", "Spearman's ρ", "seeds"), rows)
 
 
 def _arms(table: pd.DataFrame) -> TextTable:
