@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from readwrite_edit.probe import ProbeResult, dense, probe_delta
+from readwrite_edit.probe import ProbeResult, probe_delta
+from readwrite_edit.probe.delta import dense
 from tests.slow_delta import check_geometry, load, random_moments, write_moments
 from tests.tiny_models import TINY
 

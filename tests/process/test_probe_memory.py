@@ -14,10 +14,10 @@ DRIVER = """
 import json, resource, struct, sys
 from pathlib import Path
 from readwrite_edit.models.tensor_files import TensorFiles
-from readwrite_edit.probe.dense import DenseOptions, measure_pairs
-from readwrite_edit.probe.pairing import Pair
+from readwrite_edit.probe.delta.dense import DenseOptions, measure_pairs
+from readwrite_edit.probe.delta.pairing import Pair
 from readwrite_edit.models.pathways import Projection
-from readwrite_edit.probe.subspaces import Side, Subspaces
+from readwrite_edit.probe.delta.subspaces import Side, Subspaces
 import torch
 
 torch.set_num_threads(1)

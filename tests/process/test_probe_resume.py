@@ -31,10 +31,11 @@ TENSORS = 21
 NURSERY = """
 import json, os, sys, time
 from pathlib import Path
-import readwrite_edit.probe.delta, readwrite_edit.report.probe_text
+import readwrite_edit.probe.delta.probe, readwrite_edit.report.probe_text
 from readwrite_edit.cli import main
 from readwrite_edit.durable import write_text
-from readwrite_edit.probe import dense, job
+from readwrite_edit.probe import job
+from readwrite_edit.probe.delta import dense
 from readwrite_edit.probe.session import Session
 
 def run(arguments, stops):

@@ -9,8 +9,8 @@ from torch import Tensor
 from readwrite_edit.align.tokenised import tokenise_pairs
 from readwrite_edit.geometry import energy_null, principal_basis, random_basis, read_fraction, write_fraction
 from readwrite_edit.models.pathways import find_pathways
-from readwrite_edit.probe.output_gradients import OutputSums, collect_output_gradients
-from readwrite_edit.probe.preference_loss import pair_batches
+from readwrite_edit.probe.gradients.losses import pair_batches
+from readwrite_edit.probe.gradients.outputs import OutputSums, collect_output_gradients
 from readwrite_edit.recipe.objective import Objective
 from tests.small_runs import preference_rows
 from tests.tiny_models import TINY, tiny_tokenizer

@@ -10,8 +10,16 @@ from transformers.pytorch_utils import Conv1D
 
 from readwrite_edit.errors import ShapeError
 from readwrite_edit.models.pathways import find_pathways, role_rows
-from readwrite_edit.probe.controls import random_directions
-from readwrite_edit.probe.interventions import Edit, copies, edited, final_hidden, layers_of, starting_at, unedited
+from readwrite_edit.probe.causal.controls import random_directions
+from readwrite_edit.probe.causal.interventions import (
+    Edit,
+    copies,
+    edited,
+    final_hidden,
+    layers_of,
+    starting_at,
+    unedited,
+)
 from tests.tiny_models import TINY, VOCABULARY
 
 ARCHITECTURES = ["llama", "gpt2", "gpt_neox", "phi3", "qwen3", "gemma3_text", "falcon_new_decoder", "opt", "bloom"]

@@ -26,7 +26,7 @@ from readwrite_edit.geometry import (
     read_fraction,
     write_fraction,
 )
-from readwrite_edit.probe.verdict import Verdict, verdict_of
+from readwrite_edit.probe.delta.verdict import Verdict, verdict_of
 
 SEEDS, ALPHA = 200, 0.05
 FEWEST, MOST = (int(end) for end in stats.binom(SEEDS, ALPHA).interval(0.998))

@@ -9,8 +9,8 @@ import pytest
 from readwrite_edit.errors import ModelError
 from readwrite_edit.models.source import ModelSource
 from readwrite_edit.models.tensor_files import StoredTensor
-from readwrite_edit.probe.anatomy import Anatomy, anatomy_of
-from readwrite_edit.probe.pairing import Misfit, Pair, pair_tensors
+from readwrite_edit.probe.delta.anatomy import Anatomy, anatomy_of
+from readwrite_edit.probe.delta.pairing import Misfit, Pair, pair_tensors
 from tests.tiny_models import tiny_config
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"

@@ -21,8 +21,8 @@ from readwrite_edit.models.loading import load_model
 from readwrite_edit.models.pathways import find_pathways, weight_of
 from readwrite_edit.models.source import parse_source
 from readwrite_edit.probe import probe_contrast, probe_delta
-from readwrite_edit.probe.arms import Arm
-from readwrite_edit.probe.contrast_tables import contrast_table, t_interval, trend, trend_table, verdict
+from readwrite_edit.probe.contrast.arms import Arm
+from readwrite_edit.probe.contrast.tables import contrast_table, t_interval, trend, trend_table, verdict
 from readwrite_edit.probe.job import resume_probe, start_probe
 from readwrite_edit.probe.result import ProbeResult
 from readwrite_edit.probe.settings.contrast import ContrastSettings

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from readwrite_edit.probe.entries import EntrySums, rounding_step
+from readwrite_edit.probe.delta.entries import EntrySums, rounding_step
 
 SEED = 0
 

@@ -15,7 +15,7 @@ from readwrite_edit.align.reference import ReferenceStore
 from readwrite_edit.align.tokenised import tokenise_pairs
 from readwrite_edit.align.trainer import NonFiniteError
 from readwrite_edit.align.trl_names import DPOConfig, DPOTrainer
-from readwrite_edit.probe.full_trainer import FullParameterTrainer, full_parameter_trainer, release
+from readwrite_edit.probe.contrast.trainer import FullParameterTrainer, full_parameter_trainer, release
 from tests.small_runs import preference_rows
 from tests.tiny_models import TINY, tiny_config, tiny_model, tiny_tokenizer
 

@@ -22,15 +22,14 @@ from readwrite_edit.errors import DataError, ModelError, RecipeError
 from readwrite_edit.geometry import energy_null, principal_basis, read_fraction, write_fraction
 from readwrite_edit.models.pathways import Projection, find_pathways, module_of, role_rows
 from readwrite_edit.models.unembedding import model_prediction_basis
-from readwrite_edit.probe.gradient_tables import (
-    compare_objectives,
-    gradient_result,
-    ratio_with_error,
-    verdict_of_objectives,
+from readwrite_edit.probe.gradients.losses import (
+    completion_outputs,
+    pair_batches,
+    preference_loss,
+    sequence_scores,
+    units_of,
 )
-from readwrite_edit.probe.gradients import gradients_file, probe_gradients
-from readwrite_edit.probe.job import start_probe
-from readwrite_edit.probe.output_gradients import (
+from readwrite_edit.probe.gradients.outputs import (
     OutputGradients,
     collect_output_gradients,
     output_moment,
@@ -38,13 +37,14 @@ from readwrite_edit.probe.output_gradients import (
     pair_energies,
     score_batches,
 )
-from readwrite_edit.probe.preference_loss import (
-    completion_outputs,
-    pair_batches,
-    preference_loss,
-    sequence_scores,
-    units_of,
+from readwrite_edit.probe.gradients.probe import gradients_file, probe_gradients
+from readwrite_edit.probe.gradients.tables import (
+    compare_objectives,
+    gradient_result,
+    ratio_with_error,
+    verdict_of_objectives,
 )
+from readwrite_edit.probe.job import start_probe
 from readwrite_edit.probe.settings.gradients import GradientsSettings
 from readwrite_edit.recipe.objective import Objective
 from readwrite_edit.statistics import Statistics, open_statistics

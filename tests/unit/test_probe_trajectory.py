@@ -19,14 +19,15 @@ from readwrite_edit.models.loading import load_model, load_tokenizer
 from readwrite_edit.models.pathways import Projection, find_pathways, weight_of
 from readwrite_edit.models.source import parse_source
 from readwrite_edit.models.unembedding import model_prediction_basis
-from readwrite_edit.probe import downloads, trajectory
-from readwrite_edit.probe.checkpoint_list import Entry, list_checkpoints, naturally_sorted, steps_of
-from readwrite_edit.probe.downloads import Downloads
 from readwrite_edit.probe.job import resume_probe, start_probe
 from readwrite_edit.probe.settings.base import TextSettings
 from readwrite_edit.probe.settings.trajectory import TrajectorySettings
 from readwrite_edit.probe.texts import probe_sequences
-from readwrite_edit.probe.trajectory import Step, probe_trajectory, steps_to_take
+from readwrite_edit.probe.trajectory import downloads
+from readwrite_edit.probe.trajectory import probe as trajectory
+from readwrite_edit.probe.trajectory.checkpoints import Entry, list_checkpoints, naturally_sorted, steps_of
+from readwrite_edit.probe.trajectory.downloads import Downloads
+from readwrite_edit.probe.trajectory.probe import Step, probe_trajectory, steps_to_take
 from readwrite_edit.statistics import collect_token_statistics
 from tests.small_runs import as_recipe, small_recipe, write_model
 from tests.tiny_models import TINY, tiny_tokenizer

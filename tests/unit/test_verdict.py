@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from readwrite_edit.probe.verdict import Verdict, verdict_of
+from readwrite_edit.probe.delta.verdict import Verdict, verdict_of
 
 READ, WRITE = ("q_proj", "k_proj"), ("o_proj", "down_proj")
 
