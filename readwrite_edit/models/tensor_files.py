@@ -1,21 +1,19 @@
 """Tensors in safetensors files, read in blocks of rows without building a model.
 
-The files are read through plain descriptors into buffers of our own: a reading
-thread then overlaps with arithmetic, and memory never holds more than the
-blocks under way, whatever the size of the checkpoint.
+The files are read through plain descriptors into buffers of our own, from as
+many threads as one likes: memory never holds more than the blocks under way,
+whatever the size of the checkpoint.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
-from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,9 +27,6 @@ DTYPES: Mapping[str, torch.dtype] = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
-_AHEAD = 6
-Item = TypeVar("Item")
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -93,6 +88,11 @@ class TensorFiles:
                     raise ModelError(f"{file}: {tensor.name} is also in {self.tensors[tensor.name].file.name}")
                 self.tensors[tensor.name] = tensor
         self._open: dict[Path, int] = {}
+        self._opening = Lock()
+
+    def will_need(self, tensor: StoredTensor) -> None:
+        """Let the system read a tensor ahead; returns at once."""
+        os.posix_fadvise(self._handle(tensor.file), tensor.start, tensor.stop - tensor.start, os.POSIX_FADV_WILLNEED)
 
     def read(self, tensor: StoredTensor, start: int, stop: int) -> bytearray:
         """Bytes of the rows start to stop of a tensor.
@@ -133,10 +133,10 @@ class TensorFiles:
         self.close()
 
     def _handle(self, file: Path) -> int:
-        if file not in self._open:
-            self._open[file] = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-            os.posix_fadvise(self._open[file], 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        return self._open[file]
+        with self._opening:
+            if file not in self._open:
+                self._open[file] = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+            return self._open[file]
 
 
 def row_blocks(tensor: StoredTensor, numbers: int) -> Iterator[tuple[int, int]]:
@@ -147,25 +147,6 @@ def row_blocks(tensor: StoredTensor, numbers: int) -> Iterator[tuple[int, int]]:
     step = max(1, numbers // max(1, width))
     for start in range(0, tensor.rows, step):
         yield start, min(start + step, tensor.rows)
-
-
-def read_ahead(items: Iterable[Item], read: Callable[[Item], Value]) -> Generator[tuple[Item, Value]]:
-    """Yield each item with what ``read`` makes of it, reading a few items ahead in a thread.
-
-    An error of ``read`` is raised where its item would have come.
-    """
-    pool = ThreadPoolExecutor(1, "read-ahead")
-    pending: deque[tuple[Item, Future[Value]]] = deque()
-    try:
-        for item in items:
-            pending.append((item, pool.submit(read, item)))
-            if len(pending) > _AHEAD:
-                first, value = pending.popleft()
-                yield first, value.result()
-        for first, value in pending:
-            yield first, value.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _stored_tensors(file: Path) -> list[StoredTensor]:

@@ -26,6 +26,7 @@ from tests.tiny_models import TINY
 
 PATIENCE_S = 240
 TENSORS = 21
+UNDER_WAY = 2  # the children have one thread: one tensor in it, and one that waits
 # Imports everything once, then forks a process for each command line it is given: a probe of its own, without the
 # seconds of importing. A probe waits after some of the tensors until a file tells it to go on; the page is left out.
 NURSERY = """
@@ -191,8 +192,8 @@ def test_a_killed_probe_goes_on_twice_and_finds_the_same(place: Place, good: Pat
     process = place.start([], "resume", "run")
     assert process.wait() == 0, process.console()
     assert _tables(place / "run") == _tables(good / "whole")
-    measured = (place / "measured.txt").read_text().split()
-    assert len(measured) == TENSORS + 1 and len(set(measured)) == TENSORS
+    # those under way at each of the two kills, and the one whose line was dropped
+    assert _measured_again(place) <= 2 * UNDER_WAY + 1
     assert _state(place)["status"] == "finished" and _state(place)["segment"] == 2
 
 
@@ -210,7 +211,7 @@ def test_a_signal_stops_it_with_130_and_a_second_process_is_refused(place: Place
     process = place.start([], "resume", "run")
     assert process.wait() == 0, process.console()
     assert _tables(place / "run") == _tables(good / "whole")
-    assert len((place / "measured.txt").read_text().split()) == TENSORS
+    assert _measured_again(place) <= UNDER_WAY
 
 
 def test_a_stop_request_ends_it_with_0_and_changed_input_is_refused(place: Place) -> None:
@@ -228,7 +229,14 @@ def test_a_stop_request_ends_it_with_0_and_changed_input_is_refused(place: Place
             assert again.wait() == 2
             message = again.console()
             assert "is no longer the file that this probe began with" in message and name in message
-    assert len((place / "measured.txt").read_text().split()) == 4
+    assert 4 <= len((place / "measured.txt").read_text().split()) <= 4 + UNDER_WAY
+
+
+def _measured_again(place: Place) -> int:
+    """How many tensors were measured more than once; each was at least once."""
+    measured = (place / "measured.txt").read_text().split()
+    assert len(set(measured)) == TENSORS
+    return len(measured) - TENSORS
 
 
 def test_what_can_not_be_resumed(place: Place, good: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from readwrite_edit.errors import ModelError
-from readwrite_edit.models.tensor_files import StoredTensor, TensorFiles, read_ahead, row_blocks
+from readwrite_edit.models.tensor_files import StoredTensor, TensorFiles, row_blocks
 
 TENSORS = {
     "matrix": torch.randn(7, 5),
@@ -82,31 +80,3 @@ def test_a_file_that_becomes_shorter_is_noticed(path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-1])
         with pytest.raises(ModelError, match="became shorter while it was read"):
             files.read(last, 0, last.rows)
-
-
-def test_reading_ahead_keeps_the_order_and_hands_on_an_error_in_its_place() -> None:
-    def read(item: int) -> int:
-        if item == 5:
-            raise ModelError("the fifth")
-        return item * item
-
-    seen = []
-    with pytest.raises(ModelError, match="the fifth"):
-        for item, value in read_ahead(iter(range(100)), read):
-            seen.append((item, value))
-    assert seen == [(n, n * n) for n in range(5)]
-
-
-def test_an_early_end_stops_the_reading_thread() -> None:
-    taken = []
-
-    def items() -> Iterator[int]:
-        for item in range(10_000):
-            taken.append(item)
-            yield item
-
-    results = read_ahead(items(), lambda item: item)
-    assert next(results) == (0, 0)
-    results.close()  # type: ignore[attr-defined]
-    assert not [thread for thread in threading.enumerate() if thread.name == "read-ahead"]
-    assert len(taken) < 20

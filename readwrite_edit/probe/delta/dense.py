@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
@@ -12,7 +16,7 @@ from torch import Tensor
 from readwrite_edit.geometry.lanczos import lanczos_spectrum
 from readwrite_edit.geometry.spectra import exact_spectrum
 from readwrite_edit.models.pathways import Projection
-from readwrite_edit.models.tensor_files import DTYPES, TensorFiles, read_ahead, row_blocks
+from readwrite_edit.models.tensor_files import DTYPES, TensorFiles, row_blocks
 from readwrite_edit.probe.delta.entries import EntrySums
 from readwrite_edit.probe.delta.matrix import DenseSums
 from readwrite_edit.probe.delta.pairing import Pair
@@ -22,8 +26,9 @@ from readwrite_edit.probe.delta.subspaces import Subspaces
 BLOCK_NUMBERS = 1 << 20
 _EXACT_UP_TO = 1024
 _KEPT_NUMBERS = 80_000_000
+_LARGE_NUMBERS = 1 << 24
+_LARGE_DELTA = Lock()
 
-Block = tuple[Pair, int, int]
 Row = dict[str, Any]
 
 
@@ -56,7 +61,12 @@ class Measured:
 def measure_pairs(
     base: TensorFiles, tuned: TensorFiles, pairs: Sequence[Pair], subspaces: Subspaces, options: DenseOptions
 ) -> Generator[Measured]:
-    """Measure pairs of tensors in turn, reading a few blocks ahead.
+    """Measure pairs of tensors, as many at a time as torch has threads.
+
+    Each thread takes a whole pair, block by block, with single-threaded
+    arithmetic: while one waits for the disk another computes, and the system
+    reads the next pair ahead meanwhile. Shared by the threads of one pair's
+    arithmetic instead, the same work takes nearly twice as long.
 
     Args:
         base: Files of the base.
@@ -71,28 +81,24 @@ def measure_pairs(
     Raises:
         ModelError: A file can not be read.
     """
-
-    def read(block: Block) -> tuple[bytearray, bytearray]:
-        pair, start, stop = block
-        return base.read(pair.base, start, stop), tuned.read(pair.tuned, start, stop)
-
-    current: _Tensor | None = None
-    for (pair, start, stop), (ours, theirs) in read_ahead(_blocks(pairs), read):
-        if current is None:
-            current = _Tensor(pair, subspaces, options)
-        current.add(start, ours, theirs)
-        if stop == pair.base.rows:
-            yield current.measured()
-            current = None
-
-
-def _blocks(pairs: Sequence[Pair]) -> Iterator[Block]:
-    for pair in pairs:
-        # a transposed matrix's rows are its inputs: it is taken whole (only small, old architectures store so)
-        whole = pair.transposed and pair.projections
-        ranges = [(0, pair.base.rows)] if whole else row_blocks(pair.base, BLOCK_NUMBERS)
-        for start, stop in ranges:
-            yield pair, start, stop
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, "measure", initializer=lambda: torch.set_num_threads(1))
+    pending: deque[Future[Measured]] = deque()
+    try:
+        for pair in pairs:
+            base.will_need(pair.base)
+            tuned.will_need(pair.tuned)
+            torch.set_num_threads(threads)  # for the decomposition of a basis that is not in the cache yet
+            one = _Tensor(pair, subspaces, options)
+            torch.set_num_threads(1)
+            pending.append(pool.submit(one.measure, base, tuned))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        for found in pending:
+            yield found.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 class _Tensor:
@@ -113,6 +119,20 @@ class _Tensor:
             )
             for projection in pair.projections
         ]
+
+    def measure(self, base: TensorFiles, tuned: TensorFiles) -> Measured:
+        """Read and measure the pair; one large delta at a time is kept for its spectrum."""
+        kept = sum(sums.delta.numel() for sums in self.sums if sums.delta is not None)
+        with _LARGE_DELTA if kept > _LARGE_NUMBERS else nullcontext():
+            for start, stop in self._blocks():
+                self.add(start, base.read(self.pair.base, start, stop), tuned.read(self.pair.tuned, start, stop))
+            return self.measured()
+
+    def _blocks(self) -> Iterator[tuple[int, int]]:
+        # a transposed matrix's rows are its inputs: it is taken whole (only small, old architectures store so)
+        if self.pair.transposed and self.sums:
+            return iter([(0, self.pair.base.rows)])
+        return row_blocks(self.pair.base, BLOCK_NUMBERS)
 
     def add(self, start: int, ours: bytearray, theirs: bytearray) -> None:
         """One block of rows: compared as bytes first, so that what is identical costs no arithmetic."""

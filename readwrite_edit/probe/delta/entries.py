@@ -11,7 +11,6 @@ from torch import Tensor
 _MANTISSA_BITS = {torch.float64: 23, torch.float32: 23, torch.bfloat16: 7, torch.float16: 10}
 _EXPONENT = 0x7F800000
 _SMALLEST_HALF = 2.0**-24
-_PIECE = 1 << 16
 _LARGEST = 1e16
 
 
@@ -39,7 +38,8 @@ class EntrySums:
 
     def add(self, base: Tensor, delta: Tensor, step_dtype: torch.dtype) -> None:
         """Add a block; base and delta float32, of the same shape."""
-        squared, base_squared = _product(delta, delta), _product(base, base)
+        base, delta = _rows(base), _rows(delta)
+        squared, base_squared = _squared_norm(delta), _squared_norm(base)
         self.count += delta.numel()
         if not math.isfinite(squared + base_squared):
             self.not_finite += _odd(base, delta)
@@ -47,19 +47,19 @@ class EntrySums:
         self.squared_norm += squared
         self.base_squared += base_squared
         self.changed += int(torch.count_nonzero(delta))
-        self.product += _product(base, delta)
-        small = delta * (delta.abs() <= rounding_step(base, step_dtype))
-        self.under_step += _product(small, small)
+        self.product += float(torch.linalg.vecdot(base, delta).double().sum())
+        # 1 or 0 in place of a mask: on a CPU boolean tensors cost twice as much
+        small = delta.abs().le_(rounding_step(base, step_dtype)).mul_(delta)
+        self.under_step += _squared_norm(small)
 
     def add_same(self, base: Tensor) -> None:
         """Count a block that is equal in both, in its stored type."""
-        wide = base.float()
-        squared = _product(wide, wide)
+        squared = _squared_norm(_rows(base))
         self.count += base.numel()
         if math.isfinite(squared):
             self.base_squared += squared
         else:
-            self.not_finite += _odd(wide)
+            self.not_finite += _odd(base.float())
 
     @property
     def norm(self) -> float:
@@ -89,10 +89,15 @@ class EntrySums:
         return self.under_step / self.squared_norm if self.squared_norm else math.nan
 
 
-def _product(first: Tensor, second: Tensor) -> float:
-    """Sum of products of entries, piece by piece: one float32 sum over a whole block would be off by 1e-5."""
-    pieces = zip(first.flatten().split(_PIECE), second.flatten().split(_PIECE), strict=True)
-    return sum(float(torch.dot(*pair)) for pair in pieces)
+def _rows(block: Tensor) -> Tensor:
+    """The block as a matrix."""
+    return block.reshape(-1, block.shape[-1]) if block.dim() > 1 else block.reshape(1, -1)
+
+
+def _squared_norm(rows: Tensor) -> float:
+    """Sum of squares, row by row: one float32 sum over a whole block would be off by 1e-5."""
+    norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.promote_types(rows.dtype, torch.float32))
+    return float(norms.double().square().sum())
 
 
 def _odd(*blocks: Tensor) -> int:
