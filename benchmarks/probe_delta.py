@@ -71,9 +71,7 @@ def main() -> None:
     size = sum(os.path.getsize(file) for file in files)
     print(f"{size / 1e9:.1f} GB in {len(files)} files, {os.cpu_count()} cores")
     first = measured(commands["probe delta"], files)
-    print(
-        f"first probe of the pair (bases not cached, if it is the first at all): {first.seconds:.1f} s, {first.peak_bytes / 2**20:.0f} MiB"
-    )
+    print(f"first probe (bases are cached from here on): {first.seconds:.1f} s, {first.peak_bytes / 2**20:.0f} MiB")
     rounds: dict[str, list[Cost]] = {name: [] for name in commands}
     for _ in range(args.rounds):
         for name, command in commands.items():
