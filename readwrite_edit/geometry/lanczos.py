@@ -64,7 +64,8 @@ def lanczos_spectrum(delta: Tensor, *, probes: int = 4, steps: int = 24, seed: i
         return exact_spectrum(delta)
     matrix = delta if delta.dtype.itemsize >= 4 else delta.float()
     matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T  # (side, other)
-    energy = float(torch.linalg.vector_norm(matrix, dtype=torch.float64).square())
+    # by rows, since a norm taken in float64 would first make a copy of the whole matrix in it
+    energy = float(torch.linalg.vector_norm(matrix, dim=1).double().square().sum())
     if not energy > 0:
         return Spectrum(math.nan, math.nan, math.nan, "lanczos")
     nodes = _quadrature(matrix, energy, _rademacher(matrix, probes, seed), steps)

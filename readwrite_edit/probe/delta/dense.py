@@ -26,7 +26,7 @@ from readwrite_edit.probe.delta.subspaces import Subspaces
 BLOCK_NUMBERS = 1 << 20
 _EXACT_UP_TO = 1024
 _KEPT_NUMBERS = 80_000_000
-_LARGE_NUMBERS = 1 << 24
+_LARGE_NUMBERS = 1 << 25
 _LARGE_DELTA = Lock()
 
 Row = dict[str, Any]
