@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationError
 
 from readwrite_edit.errors import RecipeError
-from readwrite_edit.recipe.section import Count, Section, Seed, Text
+from readwrite_edit.recipe.section import AsTuple, Count, Section, Seed, Text
 
 POSITIONAL: Any = {"positional": True}
 Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
@@ -58,3 +58,32 @@ class TextSettings(ProbeSettings):
     first_position: bool = Field(default=True, description="Count first positions of sequences (attention sinks).")
     seed: Seed = Field(default=0, description="Seed of every random choice.")
     device: Device | None = Field(default=None, description="cpu or cuda; by default a GPU where there is one.")
+
+
+class GeometrySettings(TextSettings):
+    """Settings of probes that measure deltas against subspaces."""
+
+    modules: Annotated[tuple[Text, ...], AsTuple] | None = Field(
+        default=None, description="Roles to measure, such as q_proj,o_proj; all by default."
+    )
+    layers: Annotated[tuple[int, ...], AsTuple] | None = Field(
+        default=None, description="Layers to measure, from 0; all by default."
+    )
+    k: Count = Field(default=16, description="Directions of the subspaces that the table reports.")
+    centred: bool = Field(default=False, description="Take the mean out of the second moments.")
+    unit_norm: bool = Field(default=False, description="Scale each input to norm 1 before its second moment.")
+    all_inputs: bool = Field(default=False, description="Collect the inputs of o_proj and down_proj too.")
+    gradients: Text | None = Field(
+        default=None, description="Output-gradient statistics (probe gradients writes them): the write energy null."
+    )
+    centred_unembedding: bool = Field(default=True, description="Centre the unembedding over the vocabulary.")
+    gain: bool = Field(default=True, description="Fold the final norm's gain into the unembedding.")
+    frequency: Text | None = Field(
+        default=None, description="Weight tokens of the unembedding by their frequency in this text."
+    )
+    step_dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        default=None, description="Type whose rounding step the delta is compared with; the tuned file's by default."
+    )
+    spectra: Literal["auto", "exact", "lanczos", "none"] = Field(
+        default="auto", description="Stable and effective rank: exact up to 1024 on the shorter side, else lanczos."
+    )
