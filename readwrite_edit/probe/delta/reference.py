@@ -163,7 +163,8 @@ def token_frequencies(settings: DeltaSettings, source: ModelSource, vocabulary: 
     """How often each token occurs in the text that the settings name, (vocabulary,); None without one."""
     if settings.frequency is None:
         return None
-    named = settings.model_copy(update={"text": settings.frequency, "text_format": None})
+    form = settings.text_format if settings.frequency == settings.text else None
+    named = settings.model_copy(update={"text": settings.frequency, "text_format": form})
     counts = torch.zeros(vocabulary, dtype=torch.float64)
     for sequence in probe_sequences(named, load_tokenizer(source)):
         counts += torch.bincount(torch.tensor(sequence), minlength=vocabulary)
