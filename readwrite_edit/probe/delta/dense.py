@@ -26,6 +26,7 @@ from readwrite_edit.probe.delta.subspaces import Subspaces
 BLOCK_NUMBERS = 1 << 20
 _EXACT_UP_TO = 1024
 _KEPT_NUMBERS = 80_000_000
+_KEPT_UNASKED = 20_000_000
 _LARGE_NUMBERS = 1 << 25
 _LARGE_DELTA = Lock()
 
@@ -212,8 +213,10 @@ _SPECTRA: Mapping[str, Any] = {"exact": exact_spectrum, "lanczos": lanczos_spect
 
 def _method(projection: Projection, asked: str) -> str | None:
     """How to find a delta's spectrum; None where not at all, or where it is too large to be kept."""
-    if asked == "none" or projection.d_out * projection.d_in > _KEPT_NUMBERS:
+    numbers = projection.d_out * projection.d_in
+    if asked == "none" or numbers > _KEPT_NUMBERS:
         return None
     if asked == "auto":
-        return "exact" if min(projection.d_out, projection.d_in) <= _EXACT_UP_TO else "lanczos"
+        small = min(projection.d_out, projection.d_in) <= _EXACT_UP_TO
+        return "exact" if small else "lanczos" if numbers <= _KEPT_UNASKED else None
     return asked

@@ -85,5 +85,7 @@ class GeometrySettings(TextSettings):
         default=None, description="Type whose rounding step the delta is compared with; the tuned file's by default."
     )
     spectra: Literal["auto", "exact", "lanczos", "none"] = Field(
-        default="auto", description="Stable and effective rank: exact up to 1024 on the shorter side, else lanczos."
+        default="auto",
+        description="Stable and effective rank. auto: exact up to 1024 on the shorter side, else lanczos up to "
+        "20 million entries; exact and lanczos: up to 80 million, for which more than 1 GiB is needed.",
     )
