@@ -55,6 +55,8 @@ def prepare(settings: DeltaSettings) -> Callable[[Session], ProbeResult]:
 
     def measure(session: Session) -> ProbeResult:
         check_same_input(session, inputs)
+        for doubt in doubts:
+            session.say(doubt)
         subspaces = reference(session)
         options = DenseOptions(settings.k, step_dtype(settings.step_dtype), settings.spectra, d_head)
         tensors = {row["name"]: row for row in session.recorded("tensors")}

@@ -43,7 +43,13 @@ def prepare_statistics(settings: DeltaSettings, source: ModelSource, selected: S
     if settings.statistics is not None:
         given = open_statistics(settings.statistics, centred=settings.centred)
         check_sites(settings.statistics, given, selected)
-        return lambda _session: given
+
+        def tell(session: Session) -> Statistics:
+            text, model = (given.origin.get(name, "unnamed") for name in ("text", "model"))
+            session.say(f"statistics of {settings.statistics}: {given.tokens} tokens of text {text}, model {model}")
+            return given
+
+        return tell
     readers = [p for p in selected if settings.all_inputs or p.role not in WRITERS]
     return prepare_collection(
         settings, source, readers, rank=settings.k, centred=settings.centred, unit_norm=settings.unit_norm
