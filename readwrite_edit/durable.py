@@ -7,10 +7,11 @@ that a reader, a power cut or a full disk never meets half a file.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,11 @@ def write_text(target: Path, text: str) -> None:
 def write_json(target: Path, value: Any) -> None:
     """Write JSON with sorted keys, whole or not at all: the same value gives the same bytes."""
     write_text(target, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def finite_or_none(figures: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Figures with None for those that are not finite: JSON has no word for them."""
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()}
 
 
 def _swap(new: Path, target: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from readwrite_edit.adapter.merge import rounding_loss
 from readwrite_edit.align.evaluation import answers, text_metrics
 from readwrite_edit.align.prepare import Preparation
 from readwrite_edit.align.trainer import PreferenceTrainer
-from readwrite_edit.durable import write_json
+from readwrite_edit.durable import finite_or_none, write_json
 from readwrite_edit.errors import RunError
 from readwrite_edit.models.loading import model_folder
 from readwrite_edit.models.pathways import unwrap
@@ -91,11 +90,6 @@ def preference_metrics(trainer: PreferenceTrainer) -> dict[str, float | None]:
     if trainer.state.global_step == 0:
         metrics["eval_rewards/accuracies"] = None
     return metrics
-
-
-def finite_or_none(figures: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Figures with None for those that are not finite: JSON has no word for them."""
-    return {name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()}
 
 
 def read_before(path: Path) -> dict[str, float | None]:

@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from readwrite_edit.adapter import Target, low_rank_update
 from readwrite_edit.geometry import LowRank, energy_null, output_energy, principal_basis, read_fraction, write_fraction
+from readwrite_edit.models.architectures import WRITE_ROLES
 from readwrite_edit.models.pathways import Pathways, Projection, weight_of
 from readwrite_edit.models.unembedding import model_prediction_basis
 from readwrite_edit.statistics import Statistics
-
-WRITERS = ("o_proj", "down_proj")
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class GeometryLog:
         view = self.views.get(target.module) or site.seen_by(factors.A)
         update = LowRank(_rows_of(factors.B, projection), view.lora_a)
         norm = float(update.squared_norm().clamp_min(0).sqrt())
-        written = self.prediction if projection.role in WRITERS else None
+        written = self.prediction if projection.role in WRITE_ROLES else None
         return {
             "layer": projection.layer,
             "module": projection.role,
@@ -124,7 +123,7 @@ class GeometryLog:
 
     def _prediction(self, pathways: Pathways) -> Tensor | None:
         """Prediction subspace, only where a matrix that writes the residual stream is adapted."""
-        if not any(projection.role in WRITERS for target in self.targets for projection in target.projections):
+        if not any(projection.role in WRITE_ROLES for target in self.targets for projection in target.projections):
             return None
         return model_prediction_basis(self.model, pathways, self.k).cpu()
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import math
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from readwrite_edit.align.trouble import as_run_error
-from readwrite_edit.durable import write_json
+from readwrite_edit.durable import finite_or_none, write_json
 from readwrite_edit.errors import RunError
 from readwrite_edit.probe.result import ProbeResult, write_tables
 from readwrite_edit.probe.session import Session, StopAskedError
@@ -143,10 +142,6 @@ def summary_of(settings: ProbeSettings, result: ProbeResult) -> dict[str, Any]:
         "tables": sorted(result.tables),
         "verdict": result.verdict,
         "notes": list(result.notes),
-        "figures": _finite(result.figures),
+        "figures": finite_or_none(result.figures),
         "settings": settings.model_dump(mode="json"),
     }
-
-
-def _finite(figures: Mapping[str, float | int | None]) -> dict[str, float | int | None]:
-    return {name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()}

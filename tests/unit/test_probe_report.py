@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from readwrite_edit.report.probe_figures.plan import numbers
 from readwrite_edit.report.probe_figures.plots import named_lines, spaced, styles
 from readwrite_edit.report.probe_modules import module_rows
 from tests.probe_frames import COMMAND, TABLES, curves_frame, geometry_frame, write_probe
+from tests.report_pages import Page, page_of
 
 HOSTILE = "</pre></style><script>alert('x')</script><img src=//evil.example/x onerror=alert(1)>\x1b[31m$x$"
 TITLES = {
@@ -36,33 +36,6 @@ TITLES = {
     "causal": ["Effects", "Effect and controls", "Dose-response"],
     "sensitivity": ["The verdict's numbers", "Definition by definition"],
 }  # fmt: skip
-
-
-class Page(HTMLParser):
-    """Tags, attributes and text of a page."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.text: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-    @property
-    def words(self) -> str:
-        return " ".join(" ".join(self.text).split())
-
-
-def page_of(run: Path) -> tuple[str, Page]:
-    html = write_report(run).read_text(encoding="utf-8")
-    return html, Page(html)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +19,15 @@ from readwrite_edit.report.figures_table import main_rows
 from readwrite_edit.report.heatmap import heatmaps
 from readwrite_edit.report.record import read_record
 from tests.finished_run import write_finished_run, write_summary
+from tests.report_pages import Page, page_of
 
 ALL_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 HOSTILE = "</pre></style><script>alert('x')</script><img src=//evil.example/x onerror=alert(1)>"
 
 
-class Page(HTMLParser):
-    """Tags, attributes and text of a page."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.text: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     return write_finished_run(tmp_path / "20251122-231455-dpo_readonly")
-
-
-def page_of(run: Path) -> tuple[str, Page]:
-    html = write_report(run).read_text(encoding="utf-8")
-    return html, Page(html)
 
 
 def line(step: int, kind: str = "train", segment: int = 0, **values: Any) -> dict[str, Any]:

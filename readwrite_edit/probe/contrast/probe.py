@@ -14,6 +14,7 @@ from readwrite_edit.align.preferences import data_hash, load_preferences
 from readwrite_edit.align.tokenised import TokenisedPairs, pair_sequences, tokenise_pairs
 from readwrite_edit.durable import write_json, write_text
 from readwrite_edit.errors import DataError, ModelError
+from readwrite_edit.models.architectures import WRITE_ROLES
 from readwrite_edit.models.conversion import cache_folder
 from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.loading import build_meta_model, load_model, load_tokenizer, model_folder
@@ -23,7 +24,7 @@ from readwrite_edit.models.unembedding import model_prediction_basis
 from readwrite_edit.probe.checkpoint import parse_model
 from readwrite_edit.probe.contrast.arms import Arm, ArmRecord, ArmTrainer, StartWeights
 from readwrite_edit.probe.contrast.tables import contrast_result
-from readwrite_edit.probe.delta.subspaces import WRITERS, Subspaces
+from readwrite_edit.probe.delta.subspaces import Subspaces
 from readwrite_edit.probe.result import ProbeResult
 from readwrite_edit.probe.session import Session
 from readwrite_edit.probe.settings.base import TextSettings
@@ -142,7 +143,7 @@ def _measure(ready: _Ready, session: Session) -> ProbeResult:
 
 def _subspaces(ready: _Ready, model: PreTrainedModel, start_hash: str, session: Session) -> Subspaces:
     settings = ready.settings
-    readers = [projection for projection in ready.projections if projection.role not in WRITERS]
+    readers = [projection for projection in ready.projections if projection.role not in WRITE_ROLES]
     statistics = None
     if readers:
         statistics = cached_statistics(

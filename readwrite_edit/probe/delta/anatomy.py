@@ -14,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from readwrite_edit.models.loading import build_meta_model
 from readwrite_edit.models.pathways import Pathways, Projection, find_pathways, module_of
 from readwrite_edit.models.source import ModelSource
+from readwrite_edit.models.tensor_files import StoredTensor
 
 _WRAPPERS = ("base_model.model.", "_orig_mod.", "module.")
 
@@ -57,6 +58,10 @@ class Anatomy:
             for form in (start, f"{self.prefix}.{start}", start.removeprefix(f"{self.prefix}."))
         ]
         return next((form for form in forms if form in self.shapes), name)
+
+    def by_own_name(self, stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+        """Stored tensors under the model's own names."""
+        return {self.canonical(name): tensor for name, tensor in stored.items()}
 
 
 @lru_cache(maxsize=4)

@@ -39,7 +39,7 @@ def measure_factors(
     Yields:
         One result a matrix.
     """
-    stored = {anatomy.canonical(name): tensor for name, tensor in base.tensors.items()}
+    stored = anatomy.by_own_name(base.tensors)
     for projection in selected:
         update = factors.of(projection)
         name = f"{projection.module}.weight"

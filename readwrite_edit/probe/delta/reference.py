@@ -10,6 +10,7 @@ from torch import Tensor
 
 from readwrite_edit.errors import DataError
 from readwrite_edit.geometry import principal_basis, unembedding_gram
+from readwrite_edit.models.architectures import WRITE_ROLES
 from readwrite_edit.models.conversion import cache_folder
 from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.loading import default_device, load_model, load_tokenizer
@@ -20,7 +21,7 @@ from readwrite_edit.probe.checkpoint import Checkpoint, parse_model
 from readwrite_edit.probe.delta.anatomy import Anatomy
 from readwrite_edit.probe.delta.comparison import Comparison
 from readwrite_edit.probe.delta.principal import DEAR, kept_directions
-from readwrite_edit.probe.delta.subspaces import WRITERS, Subspaces, curve_length
+from readwrite_edit.probe.delta.subspaces import Subspaces, curve_length
 from readwrite_edit.probe.session import Session
 from readwrite_edit.probe.settings.base import TextSettings
 from readwrite_edit.probe.settings.delta import DeltaSettings
@@ -50,7 +51,7 @@ def prepare_statistics(settings: DeltaSettings, source: ModelSource, selected: S
             return given
 
         return tell
-    readers = [p for p in selected if settings.all_inputs or p.role not in WRITERS]
+    readers = [p for p in selected if settings.all_inputs or p.role not in WRITE_ROLES]
     return prepare_collection(
         settings, source, readers, rank=settings.k, centred=settings.centred, unit_norm=settings.unit_norm
     )
@@ -98,7 +99,7 @@ def check_sites(name: str, statistics: Statistics, selected: Sequence[Projection
         DataError: They hold none of the inputs, or one of another width.
     """
     found = [projection for projection in selected if projection.site in statistics.sites]
-    if not found and any(projection.role not in WRITERS for projection in selected):
+    if not found and any(projection.role not in WRITE_ROLES for projection in selected):
         held = ", ".join(sorted(statistics.sites)[:2])
         raise DataError(f"{name}: statistics of none of this model's inputs (they hold {held}, …); of another model?")
     for projection in found[:1]:
@@ -123,7 +124,7 @@ def stored_prediction_basis(
     Returns:
         Orthonormal columns, (d_model, K).
     """
-    stored = {anatomy.canonical(name): tensor for name, tensor in files.tensors.items()}
+    stored = anatomy.by_own_name(files.tensors)
     head = stored.get(anatomy.unembedding) or (stored.get(anatomy.embedding) if anatomy.tied else None)
     if head is None:
         return None

@@ -9,11 +9,11 @@ from functools import cached_property
 from torch import Tensor
 
 from readwrite_edit.geometry import EnergyNull, QuadraticNull, participation_ratio
+from readwrite_edit.models.architectures import WRITE_ROLES
 from readwrite_edit.models.pathways import Projection
 from readwrite_edit.probe.delta.principal import DEAR, principal_directions
 from readwrite_edit.statistics import Statistics
 
-WRITERS = ("o_proj", "down_proj")
 _LARGE_CURVE = 256
 
 
@@ -77,7 +77,7 @@ class Subspaces:
 
     def write(self, projection: Projection) -> Side | None:
         """The prediction subspace, for the matrices that write the residual stream."""
-        if self._write_basis is None or projection.role not in WRITERS:
+        if self._write_basis is None or projection.role not in WRITE_ROLES:
             return None
         moment = self._output_moment(projection)
         if moment is None:

@@ -17,14 +17,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from readwrite_edit.align.preferences import load_preferences
 from readwrite_edit.align.tokenised import TokenisedPairs, tokenise_pairs
 from readwrite_edit.errors import DataError, ModelError
-from readwrite_edit.models.architectures import READ_ROLES
+from readwrite_edit.models.architectures import READ_ROLES, WRITE_ROLES
 from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.loading import build_meta_model, load_model, load_tokenizer
 from readwrite_edit.models.pathways import Pathways, Projection, find_pathways
 from readwrite_edit.models.source import ModelSource
 from readwrite_edit.models.unembedding import model_prediction_basis
 from readwrite_edit.probe.checkpoint import parse_model
-from readwrite_edit.probe.delta.subspaces import WRITERS
 from readwrite_edit.probe.gradients.losses import Batch, Scores, pair_batches
 from readwrite_edit.probe.gradients.outputs import (
     OutputGradients,
@@ -171,14 +170,14 @@ def _reference_scores(
 
 def _prediction(model: PreTrainedModel, prepared: _Prepared) -> Tensor | None:
     """All directions of the prediction subspace in their order, (d_model, d_model)."""
-    writers = [projection for projection in prepared.projections if projection.role in WRITERS]
+    writers = [projection for projection in prepared.projections if projection.role in WRITE_ROLES]
     return model_prediction_basis(model, prepared.pathways, writers[0].d_out) if writers else None
 
 
 def _followed(prediction: Tensor | None, k: int, model: PreTrainedModel) -> dict[str, Tensor]:
     if prediction is None:
         return {}
-    return dict.fromkeys(WRITERS, prediction[:, :k].float().to(model.device))
+    return dict.fromkeys(WRITE_ROLES, prediction[:, :k].float().to(model.device))
 
 
 def _input_sites(projections: Sequence[Projection], *, all_inputs: bool) -> list[str]:
