@@ -12,7 +12,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from readwrite_edit.align.completion_head import language_model_head
+from readwrite_edit.models.language_head import language_model_head
 from readwrite_edit.models.pathways import unwrap
 from readwrite_edit.statistics import token_batches
 

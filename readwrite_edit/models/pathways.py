@@ -189,6 +189,15 @@ def weight_of(model: nn.Module, projection: Projection) -> Tensor:
     return weight if projection.rows is None else weight[role_rows(projection, weight.device)]
 
 
+def output_width(module: nn.Module) -> int:
+    """Output features of a linear module or of the LoRA layer on it, all roles together.
+
+    Raises:
+        ModelError: It is no linear module.
+    """
+    return _out_in(_linear(module), type(module).__name__)[0]
+
+
 def _projections(model: nn.Module, table: Architecture, heads: Heads, n_layers: int) -> Iterable[Projection]:
     for layer in range(n_layers):
         block = f"{table.layers}.{layer}"

@@ -13,14 +13,14 @@ from typing import Any
 _KINDS = ("delta", "activations", "gradients", "trajectory", "contrast", "causal", "sensitivity")
 
 __all__ = [
-    "ProbeResult",
+    "Result",
     *(f"probe_{kind}" for kind in _KINDS),
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "ProbeResult":
-        return import_module("readwrite_edit.probe.result").ProbeResult
+    if name == "Result":
+        return import_module("readwrite_edit.job.result").Result
     if name in __all__:
         return getattr(import_module(f"readwrite_edit.probe.{name.removeprefix('probe_')}"), name)
     raise AttributeError(f"module 'readwrite_edit.probe' has no attribute {name!r}")

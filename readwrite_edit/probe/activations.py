@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 
 from readwrite_edit.geometry import effective_rank, eigh_descending, participation_ratio, subspace_overlap
+from readwrite_edit.job.result import Result
+from readwrite_edit.job.session import Session
 from readwrite_edit.models.architectures import SITE_OF_ROLE
 from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.loading import build_meta_model, load_model, load_tokenizer
 from readwrite_edit.models.pathways import Pathways, Projection, find_pathways
 from readwrite_edit.models.source import ModelSource
 from readwrite_edit.probe.checkpoint import parse_model
-from readwrite_edit.probe.result import ProbeResult
-from readwrite_edit.probe.session import Session
 from readwrite_edit.probe.settings.activations import ActivationsSettings
 from readwrite_edit.probe.texts import probe_sequences
 from readwrite_edit.statistics import Moments, RunningMoments, Statistics, collect_token_statistics, write_statistics
@@ -37,7 +37,7 @@ _HELD = (1, 16)
 _AGREED = 0.9
 
 
-def probe_activations(model: str, **options: Any) -> ProbeResult:
+def probe_activations(model: str, **options: Any) -> Result:
     """Spectra of a model's inputs, layer by layer.
 
     Args:
@@ -53,7 +53,7 @@ def probe_activations(model: str, **options: Any) -> ProbeResult:
     return prepare(ActivationsSettings.checked({"model": model, **options}))(Session())
 
 
-def prepare(settings: ActivationsSettings) -> Callable[[Session], ProbeResult]:
+def prepare(settings: ActivationsSettings) -> Callable[[Session], Result]:
     """Check the model and the text; returns what measures.
 
     Raises:
@@ -130,7 +130,7 @@ def _measure(
     projections: Sequence[Projection],
     sequences: Sequence[Sequence[int]],
     session: Session,
-) -> ProbeResult:
+) -> Result:
     model = load_model(source, device=settings.device)
     snapshots = _Snapshots(settings.shares, sum(map(len, sequences)), centred=settings.centred)
     collected = collect_token_statistics(
@@ -173,7 +173,7 @@ def activation_tables(
     *,
     device: torch.device | str = "cpu",
     leading: int = 256,
-) -> ProbeResult:
+) -> Result:
     """Tables of what statistics say about the inputs.
 
     Args:
@@ -195,7 +195,7 @@ def activation_tables(
     tables = {"layers": layers, "spectra": spectra, "convergence": convergence}
     frames = {name: pd.DataFrame(rows) for name, rows in tables.items()}
     verdict, figures = _summary(frames["layers"], statistics.tokens)
-    return ProbeResult("layers", frames, verdict, figures, _notes(frames["layers"]))
+    return Result("layers", frames, verdict, figures, _notes(frames["layers"]))
 
 
 def _layer(moments: Moments, spectrum: SiteSpectrum) -> dict[str, Any]:

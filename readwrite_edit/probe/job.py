@@ -12,8 +12,8 @@ from typing import Any
 from readwrite_edit.align.trouble import as_run_error
 from readwrite_edit.durable import finite_or_none, write_json
 from readwrite_edit.errors import RunError
-from readwrite_edit.probe.result import ProbeResult, write_tables
-from readwrite_edit.probe.session import Session, StopAskedError
+from readwrite_edit.job.result import Result, write_tables
+from readwrite_edit.job.session import Session, StopAskedError
 from readwrite_edit.probe.settings import dump_settings, load_settings
 from readwrite_edit.probe.settings.base import ProbeSettings
 from readwrite_edit.report import write_report
@@ -39,7 +39,7 @@ class ProbeOutcome:
     """
 
     folder: RunFolder
-    result: ProbeResult | None
+    result: Result | None
     interrupted: bool = False
 
 
@@ -85,16 +85,16 @@ def resume_probe(path: Path) -> ProbeOutcome:
         return _carry_out(settings, measure, writer, interruption)
 
 
-def prepare(settings: ProbeSettings) -> Callable[[Session], ProbeResult]:
+def prepare(settings: ProbeSettings) -> Callable[[Session], Result]:
     """Check everything that a probe needs; returns what measures."""
     module = importlib.import_module(f"readwrite_edit.probe.{settings.KIND}")
-    ready: Callable[[Session], ProbeResult] = module.prepare(settings)
+    ready: Callable[[Session], Result] = module.prepare(settings)
     return ready
 
 
 def _carry_out(
     settings: ProbeSettings,
-    measure: Callable[[Session], ProbeResult],
+    measure: Callable[[Session], Result],
     writer: RunWriter,
     interruption: Interruption,
 ) -> ProbeOutcome:
@@ -126,14 +126,14 @@ def _carry_out(
     return ProbeOutcome(folder, result)
 
 
-def _write(settings: ProbeSettings, result: ProbeResult, folder: RunFolder) -> None:
+def _write(settings: ProbeSettings, result: Result, folder: RunFolder) -> None:
     """Tables, then the summary that names them, then the page made of both."""
     write_tables(result, folder.path)
     write_json(folder.summary, summary_of(settings, result))
     write_report(folder.path)
 
 
-def summary_of(settings: ProbeSettings, result: ProbeResult) -> dict[str, Any]:
+def summary_of(settings: ProbeSettings, result: Result) -> dict[str, Any]:
     """What ``summary.json`` holds of a probe."""
     return {
         "schema": SCHEMA,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from readwrite_edit.probe.result import ProbeResult
+from readwrite_edit.job.result import Result
 from readwrite_edit.report.figures_table import MISSING
 from readwrite_edit.report.probe_grid import aligned, geometry_lines
 from readwrite_edit.report.probe_page import number_cell, words
@@ -48,7 +48,7 @@ _ROWS = {"contrast": ("quantity", "relative_isotropic")}
 _NO_VERDICT = "no verdict: this probe measures and judges nothing"
 
 
-def as_text(path: Path, result: ProbeResult, *, form: str, verdict_only: bool) -> str:
+def as_text(path: Path, result: Result, *, form: str, verdict_only: bool) -> str:
     """A result as text that is safe to print.
 
     Args:
@@ -62,7 +62,7 @@ def as_text(path: Path, result: ProbeResult, *, form: str, verdict_only: bool) -
     return {"table": _table, "json": _json, "csv": _csv}[form](path, result)
 
 
-def _json(_: Path, result: ProbeResult) -> str:
+def _json(_: Path, result: Result) -> str:
     """Strict JSON in ASCII: no NaN, and no character that a terminal would obey."""
     records = [{str(name): _json_value(item) for name, item in row.items()} for row in result.frame.to_dict("records")]
     value = {
@@ -84,14 +84,14 @@ def _json_value(value: Any) -> Any:
     return str(value)
 
 
-def _csv(_: Path, result: ProbeResult) -> str:
+def _csv(_: Path, result: Result) -> str:
     safe = result.frame.rename(columns=lambda name: printable(str(name)))
     safe = safe.map(lambda value: printable(value) if isinstance(value, str) else value)
     text: str = safe.to_csv(index=False)
     return text.rstrip("\n")
 
 
-def _table(path: Path, result: ProbeResult) -> str:
+def _table(path: Path, result: Result) -> str:
     snapshot = result.main == "geometry" and "step" not in result.frame.columns
     lines = geometry_lines(result.frame, WIDTH) if snapshot else []
     parts = [lines or _frame_lines(result.frame, result.main)]
@@ -102,7 +102,7 @@ def _table(path: Path, result: ProbeResult) -> str:
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
-def _figures(result: ProbeResult) -> list[str]:
+def _figures(result: Result) -> list[str]:
     """Names and numbers, in two columns where there are many."""
     lines = aligned([(printable(words(name)), number_cell(value)) for name, value in result.figures.items()])
     width, half = max(map(len, lines), default=0), -(-len(lines) // 2)
@@ -112,7 +112,7 @@ def _figures(result: ProbeResult) -> list[str]:
     return [f"{left:<{width + _GAP}}{right}".rstrip() for left, right in pairs]
 
 
-def _files(path: Path, result: ProbeResult) -> list[str]:
+def _files(path: Path, result: Result) -> list[str]:
     tables = ", ".join(sorted(result.tables))
     return [
         printable(f"report   {path / 'report.html'}"),

@@ -432,7 +432,7 @@ def test_a_full_disk_ends_in_one_line_and_the_probe_goes_on_later(
 def _fill_disk_at(moment: str, patch: pytest.MonkeyPatch) -> None:
     """From the middle of the measurement, or from the call of a writer on, no file may grow."""
     if moment == "measure":
-        from readwrite_edit.probe.session import Session
+        from readwrite_edit.job.session import Session
 
         owner: Any = Session
         name, when = "log_geometry", lambda session: len(session.recorded("tensors")) == 5

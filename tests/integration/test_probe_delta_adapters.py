@@ -13,7 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from readwrite_edit.errors import AdapterError
-from readwrite_edit.probe import ProbeResult, probe_delta
+from readwrite_edit.probe import Result, probe_delta
 from tests.finished_run import write_finished_run
 from tests.slow_delta import load, random_moments, write_moments
 from tests.tiny_models import TINY
@@ -62,11 +62,11 @@ def merged(folder: Path, base: Path, adapter: Path) -> Path:
     return folder
 
 
-def probed(base: Path | str, tuned: Path | str | None, statistics: Path) -> ProbeResult:
+def probed(base: Path | str, tuned: Path | str | None, statistics: Path) -> Result:
     return probe_delta(str(base), None if tuned is None else str(tuned), statistics=str(statistics), k=K)
 
 
-def check_alike(low_rank: ProbeResult, dense: ProbeResult, *, sizes: bool = True) -> None:
+def check_alike(low_rank: Result, dense: Result, *, sizes: bool = True) -> None:
     """Every number of the low-rank tables is the dense one; sizes relative to W only where W is the same."""
     keys = {"geometry": ["layer", "module"], "heads": ["layer", "module", "head", "side"]}
     for table, key in keys.items():

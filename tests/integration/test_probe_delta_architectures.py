@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from readwrite_edit.probe import ProbeResult, probe_delta
+from readwrite_edit.probe import Result, probe_delta
 from readwrite_edit.probe.delta import dense
 from tests.slow_delta import check_geometry, load, random_moments, write_moments
 from tests.tiny_models import TINY
@@ -39,7 +39,7 @@ def write_pair(folder: Path, name: str, *, types: tuple[Any, Any], shard: str = 
     return folder / "base", folder / "tuned"
 
 
-def measured(folder: Path, base: Path, tuned: Path, **options: Any) -> tuple[ProbeResult, Any, Any, dict[str, Any]]:
+def measured(folder: Path, base: Path, tuned: Path, **options: Any) -> tuple[Result, Any, Any, dict[str, Any]]:
     models = load(base), load(tuned)
     moments = random_moments(models[0])
     path = write_moments(folder / "statistics.safetensors", moments)

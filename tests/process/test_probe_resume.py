@@ -37,7 +37,7 @@ from readwrite_edit.cli import main
 from readwrite_edit.durable import write_text
 from readwrite_edit.probe import job
 from readwrite_edit.probe.delta import dense
-from readwrite_edit.probe.session import Session
+from readwrite_edit.job.session import Session
 
 def run(arguments, stops):
     job.write_report = lambda run: write_text(run / "report.html", "a page")

@@ -7,8 +7,7 @@ import torch
 
 from readwrite_edit.errors import ShapeError
 from readwrite_edit.geometry import eigh_descending
-from readwrite_edit.models.pathways import Projection
-from readwrite_edit.probe.causal.controls import (
+from readwrite_edit.interventions.controls import (
     bottom_directions,
     complement_directions,
     direction_energy,
@@ -19,6 +18,7 @@ from readwrite_edit.probe.causal.controls import (
     rotated_directions,
     seed_of,
 )
+from readwrite_edit.models.pathways import Projection
 from readwrite_edit.probe.causal.plan import BLOCKS, ENERGY, FROBENIUS, Matrix, Neighbour, Trial, trials_of
 from readwrite_edit.probe.settings.causal import CausalSettings
 

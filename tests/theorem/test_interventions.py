@@ -9,10 +9,9 @@ import torch
 from transformers.pytorch_utils import Conv1D
 
 from readwrite_edit.errors import ShapeError
-from readwrite_edit.models.pathways import find_pathways, role_rows
-from readwrite_edit.probe.causal.controls import random_directions
-from readwrite_edit.probe.causal.interventions import (
-    Edit,
+from readwrite_edit.interventions.changes import Change, Edit
+from readwrite_edit.interventions.controls import random_directions
+from readwrite_edit.interventions.forward import (
     copies,
     edited,
     final_hidden,
@@ -20,6 +19,7 @@ from readwrite_edit.probe.causal.interventions import (
     starting_at,
     unedited,
 )
+from readwrite_edit.models.pathways import find_pathways, role_rows
 from tests.tiny_models import TINY, VOCABULARY
 
 ARCHITECTURES = ["llama", "gpt2", "gpt_neox", "phi3", "qwen3", "gemma3_text", "falcon_new_decoder", "opt", "bloom"]
@@ -37,6 +37,10 @@ def some_edits(model, role: str, layer: int = 1) -> list[Edit]:
     return [Edit(projection, epsilon, reads[i], writes[i]) for i, epsilon in enumerate((0.7, -0.4))]
 
 
+def variants(edits: list[Edit]) -> list[tuple[Change, ...]]:
+    return [(edit.change,) for edit in edits]
+
+
 def with_weight_edited(model, edit: Edit):
     """A copy of the model whose weight holds W + ΔW."""
     other = copy.deepcopy(model)
@@ -52,7 +56,7 @@ def test_hook_is_the_edit_of_the_weight(name: str, role: str) -> None:
     model, ids = TINY[name](), token_ids()
     edits = some_edits(model, role)
     with torch.no_grad():
-        with edited(model, edits):
+        with edited(model, variants(edits)):
             found = model(copies(ids, 2)).logits.chunk(2)
         base = model(ids).logits
         for edit, logits in zip(edits, found, strict=True):
@@ -68,7 +72,7 @@ def test_pass_from_the_edited_layer_on_is_the_whole_pass(name: str, role: str) -
     edits = some_edits(model, role)
     with torch.no_grad():
         base = unedited(model, ids, [edits[0].projection])
-        with edited(model, edits):
+        with edited(model, variants(edits)):
             whole = final_hidden(model, copies(ids, 2))
             with starting_at(model, 1, copies(base.states[1], 2), as_tuple=base.as_tuple):
                 suffix = final_hidden(model, copies(ids, 2))
@@ -103,7 +107,7 @@ def test_hook_is_gone_afterwards() -> None:
     model, ids = TINY["llama"](), token_ids()
     with torch.no_grad():
         before = model(ids).logits
-        with edited(model, some_edits(model, "q_proj")[:1]):
+        with edited(model, variants(some_edits(model, "q_proj")[:1])):
             assert not torch.equal(model(ids).logits, before)
         assert torch.equal(model(ids).logits, before)
 
@@ -118,11 +122,30 @@ def test_unedited_pass_keeps_what_matrices_read() -> None:
     assert torch.equal(base.inputs[projection.module], read[0].flatten(0, 1))
 
 
-def test_edits_of_several_matrices_do_not_share_a_pass() -> None:
-    model = TINY["llama"]()
-    mixed = [some_edits(model, "q_proj")[0], some_edits(model, "o_proj")[0]]
-    with pytest.raises(ShapeError, match="several matrices"), edited(model, mixed):
-        pass
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox", "phi3"])
+def test_variants_of_several_matrices_and_ranks_share_a_pass(name: str) -> None:
+    """Copy by copy: nothing; one matrix; Q and K (fused in some) and the MLP, two updates of one matrix among them."""
+    model, ids = TINY[name](), token_ids()
+    queries, keys, down = (some_edits(model, role) for role in ("q_proj", "k_proj", "down_proj"))
+    given = [[], [keys[0]], [queries[0], keys[1], down[0], down[1]]]
+    with torch.no_grad():
+        with edited(model, [[edit.change for edit in variant] for variant in given]):
+            found = model(copies(ids, 3)).logits.chunk(3)
+        for variant, logits in zip(given, found, strict=True):
+            changed = model
+            for edit in variant:
+                changed = with_weight_edited(changed, edit)
+            assert (logits - changed(ids).logits).abs().max() < 1e-5
+
+
+def test_a_constant_is_added_to_its_rows() -> None:
+    model, ids = TINY["gpt2"](), token_ids()
+    edit = some_edits(model, "k_proj")[0]
+    bias = torch.linspace(-1, 1, edit.projection.d_out)
+    other = with_weight_edited(model, edit)
+    other.get_submodule(edit.projection.module).bias.data[role_rows(edit.projection)] += bias
+    with torch.no_grad(), edited(model, [[Change(edit.projection, edit.change.update, bias)]]):
+        assert (model(ids).logits - other(ids).logits).abs().max() < 1e-5
 
 
 def test_an_edit_fits_its_matrix() -> None:

@@ -13,14 +13,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
 from readwrite_edit.align import completion_head
-from readwrite_edit.align.completion_head import (
-    LanguageModelHead,
-    completion_log_probs,
-    install_completion_head,
-    language_model_head,
-    length_groups,
-)
+from readwrite_edit.align.completion_head import completion_log_probs, install_completion_head, length_groups
 from readwrite_edit.align.trl_names import FusedCausalLMOutput, add_fused_lm_head
+from readwrite_edit.models.language_head import LanguageModelHead, language_model_head
 from tests.tiny_models import TINY
 
 FIELDS = ("log_probs", "entropy", "mean_logits", "is_top1", "log_sum_sq_probs")

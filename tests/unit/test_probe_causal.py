@@ -10,18 +10,19 @@ import pytest
 import torch
 from scipy import stats
 
-from readwrite_edit.align.completion_head import LanguageModelHead
 from readwrite_edit.errors import DataError, ModelError, RecipeError
+from readwrite_edit.interventions.changes import Edit
+from readwrite_edit.interventions.controls import random_directions
+from readwrite_edit.interventions.inference import bootstrap, rank_p_value, sign_flip_p_value
+from readwrite_edit.interventions.kl import kl_and_change
+from readwrite_edit.job.session import Session, StopAskedError
+from readwrite_edit.models.language_head import LanguageModelHead
 from readwrite_edit.models.pathways import find_pathways
 from readwrite_edit.probe.causal import probe as causal
-from readwrite_edit.probe.causal.controls import random_directions
-from readwrite_edit.probe.causal.effects import EffectMeter, kl_and_change
-from readwrite_edit.probe.causal.interventions import Edit
+from readwrite_edit.probe.causal.effects import EffectMeter
 from readwrite_edit.probe.causal.matrices import neighbour_of, token_direction
 from readwrite_edit.probe.causal.probe import default_layers, prepare, probe_causal
-from readwrite_edit.probe.causal.statistics import bootstrap, rank_p_value, sign_flip_p_value
 from readwrite_edit.probe.causal.tables import verdict
-from readwrite_edit.probe.session import Session, StopAskedError
 from readwrite_edit.probe.settings.causal import CausalSettings
 from tests.small_runs import write_model
 from tests.tiny_models import TINY, VOCABULARY

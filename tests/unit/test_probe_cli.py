@@ -14,8 +14,8 @@ import pytest
 
 from readwrite_edit.cli import build_parser, main
 from readwrite_edit.cli import probe as command
+from readwrite_edit.job.result import Result
 from readwrite_edit.probe import job
-from readwrite_edit.probe.result import ProbeResult
 from readwrite_edit.probe.settings import PROBES, dump_settings, load_settings, settings_class
 from readwrite_edit.runs.folder import FolderError, RunFolder
 
@@ -126,9 +126,9 @@ def test_the_folder_has_a_name_of_its_own_and_the_command_is_kept(
     assert calls[-1][1] == tmp_path / "x"
 
 
-def finding() -> ProbeResult:
+def finding() -> Result:
     table = pd.DataFrame({"name": ["a\x1b[31m", "b"], "value": [1.5, float("nan")]})
-    return ProbeResult("things", {"things": table}, "Shown:\nit is.", {"share": 0.5}, ("a note\x07",))
+    return Result("things", {"things": table}, "Shown:\nit is.", {"share": 0.5}, ("a note\x07",))
 
 
 @pytest.mark.parametrize("form", ["table", "json", "csv"])

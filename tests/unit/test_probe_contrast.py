@@ -17,6 +17,7 @@ from readwrite_edit.align.preferences import load_preferences
 from readwrite_edit.align.tokenised import tokenise_pairs
 from readwrite_edit.align.trl_names import DPOConfig, DPOTrainer
 from readwrite_edit.errors import DataError, ModelError, ReadWriteEditError, RecipeError
+from readwrite_edit.job.result import Result
 from readwrite_edit.models.loading import load_model
 from readwrite_edit.models.pathways import find_pathways, weight_of
 from readwrite_edit.models.source import parse_source
@@ -24,7 +25,6 @@ from readwrite_edit.probe import probe_contrast, probe_delta
 from readwrite_edit.probe.contrast.arms import Arm
 from readwrite_edit.probe.contrast.tables import contrast_table, t_interval, trend, trend_table, verdict
 from readwrite_edit.probe.job import resume_probe, start_probe
-from readwrite_edit.probe.result import ProbeResult
 from readwrite_edit.probe.settings.contrast import ContrastSettings
 from readwrite_edit.recipe.sections import Data
 from tests.small_runs import write_model, write_rows
@@ -59,13 +59,13 @@ def own_cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def result(place: Path) -> ProbeResult:
+def result(place: Path) -> Result:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("READWRITE_EDIT_CACHE", str(place / "cache"))
         return _probe(place, grades=GRADES, seeds=SEEDS)
 
 
-def _probe(place: Path, **options: object) -> ProbeResult:
+def _probe(place: Path, **options: object) -> Result:
     named = {"data": str(place / "rows.jsonl"), **OPTIONS}
     return probe_contrast(str(place / "model"), **{**named, **options})
 
@@ -75,13 +75,13 @@ def _settings(place: Path, **options: object) -> ContrastSettings:
     return ContrastSettings.checked({**named, **OPTIONS, **options})
 
 
-def test_arms_of_a_seed_share_rows_and_order_and_seeds_do_not(result: ProbeResult) -> None:
+def test_arms_of_a_seed_share_rows_and_order_and_seeds_do_not(result: Result) -> None:
     hashes = result.tables["arms"].groupby("seed")["rows_sha256"].unique()
     assert [len(found) for found in hashes] == [1, 1]
     assert hashes[0] != hashes[1]
 
 
-def test_every_arm_begins_at_the_same_start(result: ProbeResult) -> None:
+def test_every_arm_begins_at_the_same_start(result: Result) -> None:
     """Then the first loss of a grade g is (1 − g) times that of cross-entropy, plus g log 2."""
     first = result.tables["steps"].query("step == 1").set_index(["seed", "grade"])["loss"]
     for seed in SEEDS:
@@ -90,7 +90,7 @@ def test_every_arm_begins_at_the_same_start(result: ProbeResult) -> None:
             assert first[seed, grade] == pytest.approx(expected, rel=1e-5)
 
 
-def test_an_arm_does_not_depend_on_those_before_it(place: Path, result: ProbeResult) -> None:
+def test_an_arm_does_not_depend_on_those_before_it(place: Path, result: Result) -> None:
     alone = _probe(place, grades=(0.5, 1.0), seeds=(1,)).tables["geometry"]
     among = result.tables["geometry"].query("seed == 1 and grade > 0").reset_index(drop=True)
     pd.testing.assert_frame_equal(alone.reset_index(drop=True), among)
@@ -153,7 +153,7 @@ def test_a_kept_arm_is_a_model_whose_delta_is_that_of_the_arm(place: Path, tmp_p
         np.testing.assert_allclose(ours[column].astype(float), theirs[column].astype(float), rtol=1e-4)
 
 
-def test_tables_have_a_row_for_each_thing_they_are_about(result: ProbeResult) -> None:
+def test_tables_have_a_row_for_each_thing_they_are_about(result: Result) -> None:
     arms = len(GRADES) * len(SEEDS)
     assert len(result.tables["geometry"]) == arms * 4 * 2
     assert len(result.tables["arms"]) == arms * 4
@@ -165,7 +165,7 @@ def test_tables_have_a_row_for_each_thing_they_are_about(result: ProbeResult) ->
     assert {"read_fraction", "read_relative_energy", "held_out_margin", "delta_norm"} <= set(result.tables["arms"])
 
 
-def test_what_an_arm_learned_is_in_nats(place: Path, result: ProbeResult) -> None:
+def test_what_an_arm_learned_is_in_nats(place: Path, result: Result) -> None:
     """Cross-entropy raises the chosen answer; the preference loss the margin, more than cross-entropy does."""
     arms = _probe(place, grades=(0.0, 1.0), seeds=(0,), steps=8).tables["arms"].groupby("grade").first()
     assert arms.loc[0.0, "held_out_chosen"] > 0.5
@@ -180,9 +180,7 @@ def test_every_held_out_row_counts_alike(place: Path) -> None:
     assert (sevenths - sevenths.round()).abs().max() < 1e-6
 
 
-def test_a_finished_arm_is_not_trained_again_and_a_half_one_is(
-    place: Path, tmp_path: Path, result: ProbeResult
-) -> None:
+def test_a_finished_arm_is_not_trained_again_and_a_half_one_is(place: Path, tmp_path: Path, result: Result) -> None:
     run = tmp_path / "run"
     assert start_probe(_settings(place, grades=GRADES, seeds=SEEDS), run, "command").result is not None
     arms = run / "arms"

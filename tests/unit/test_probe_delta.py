@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from readwrite_edit.errors import ModelError, RecipeError
-from readwrite_edit.probe import ProbeResult, probe_delta
+from readwrite_edit.probe import Result, probe_delta
 from readwrite_edit.statistics.moments import Moments, Statistics
 from readwrite_edit.statistics.store import write_statistics
 from tests.slow_delta import as_numpy, check_geometry, load, random_moments, share, write_moments
@@ -35,11 +35,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def probed(place: Path, **options: Any) -> ProbeResult:
+def probed(place: Path, **options: Any) -> Result:
     return probe_delta(str(place / "base"), str(place / "tuned"), **{"statistics": str(place / "s"), "k": 4, **options})
 
 
-def written(result: ProbeResult) -> float:
+def written(result: Result) -> float:
     return float(result.frame.set_index("path").loc[WRITTEN, "write_fraction"])
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from readwrite_edit import probe
-from readwrite_edit.probe.result import ProbeResult
+from readwrite_edit.job.result import Result
 from readwrite_edit.probe.settings import PROBES, settings_class
 from tests.small_runs import write_model, write_rows
 from tests.tiny_models import TINY, tiny_tokenizer
@@ -25,7 +25,7 @@ EXTENDED = {("trajectory", "geometry"), ("contrast", "geometry")}  # "the delta'
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ProbeResult]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     """One small result of every kind, really measured."""
     folder = tmp_path_factory.mktemp("docs")
     base, rows = str(write_model(folder / "base")), str(write_rows(folder / "rows.jsonl"))
@@ -83,14 +83,14 @@ def test_document_is_what_the_script_writes() -> None:
 
 
 @pytest.mark.parametrize("kind", PROBES)
-def test_every_column_is_described_and_no_other(results: dict[str, ProbeResult], kind: str) -> None:
+def test_every_column_is_described_and_no_other(results: dict[str, Result], kind: str) -> None:
     for name, table in results[kind].tables.items():
         described = documented(kind, name)
         assert sorted(table.columns) == sorted(described), f"{kind}: {name}"
 
 
 @pytest.mark.parametrize("kind", PROBES)
-def test_every_table_is_named(results: dict[str, ProbeResult], kind: str) -> None:
+def test_every_table_is_named(results: dict[str, Result], kind: str) -> None:
     described = re.findall(r"^### Table `(\w+)`", section(kind), re.MULTILINE)
     assert sorted(described) == sorted(results[kind].tables)
     assert f"`{results[kind].main}`" in section(kind)

@@ -16,10 +16,10 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 from trl import DPOConfig, DPOTrainer
 
-from readwrite_edit.align.completion_head import language_model_head
 from readwrite_edit.align.tokenised import tokenise_pairs
 from readwrite_edit.errors import DataError, ModelError, RecipeError
 from readwrite_edit.geometry import energy_null, principal_basis, read_fraction, write_fraction
+from readwrite_edit.models.language_head import language_model_head
 from readwrite_edit.models.pathways import Projection, find_pathways, module_of, role_rows
 from readwrite_edit.models.unembedding import model_prediction_basis
 from readwrite_edit.probe.gradients.losses import (

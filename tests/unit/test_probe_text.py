@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from readwrite_edit.probe.result import ProbeResult
+from readwrite_edit.job.result import Result
 from readwrite_edit.report.probe_grid import geometry_lines, mark
 from readwrite_edit.report.probe_text import as_text
 from tests.probe_frames import TABLES, delta_tables, geometry_frame
@@ -21,13 +21,13 @@ RUN = Path("runs/probe")
 HOSTILE = "\x1b[31m\x07evil\u202e\x9b2J\nnext\x7f"
 
 
-def result(kind: str = "delta", **changes: Any) -> ProbeResult:
+def result(kind: str = "delta", **changes: Any) -> Result:
     tables = changes.pop("tables", None) or TABLES[kind]()
     values = {"verdict": "Shown: it is.", "figures": {"read_ratio": 2.0}, "notes": ("One is missing.",)} | changes
-    return ProbeResult(changes.pop("main", next(iter(tables))), tables, **values)
+    return Result(changes.pop("main", next(iter(tables))), tables, **values)
 
 
-def shown(found: ProbeResult, form: str = "table", *, verdict_only: bool = False) -> str:
+def shown(found: Result, form: str = "table", *, verdict_only: bool = False) -> str:
     return as_text(RUN, found, form=form, verdict_only=verdict_only)
 
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from readwrite_edit.durable import write_json
+from readwrite_edit.job.session import Session
 from readwrite_edit.probe.causal.effects import EffectMeter, Effects
 from readwrite_edit.probe.causal.plan import BLOCKS, Matrix, Trial, trials_of
 from readwrite_edit.probe.causal.tables import Outcome
-from readwrite_edit.probe.session import Session
 from readwrite_edit.probe.settings.causal import CausalSettings
 
 

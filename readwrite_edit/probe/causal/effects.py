@@ -12,21 +12,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from readwrite_edit.align.completion_head import language_model_head
+from readwrite_edit.interventions.changes import Edit
+from readwrite_edit.interventions.forward import Unedited, copies, edited, final_hidden, starting_at, unedited
+from readwrite_edit.interventions.kl import kl_and_change
+from readwrite_edit.models.language_head import language_model_head
 from readwrite_edit.models.pathways import Projection
-from readwrite_edit.probe.causal.interventions import (
-    Edit,
-    Unedited,
-    copies,
-    edited,
-    final_hidden,
-    starting_at,
-    unedited,
-)
 
 _ROWS = 128  # positions in a product with the unembedding, which is then read once for all of them
 _CACHED_ROWS = 4  # positions whose logits stay in a core's cache through the passes over them: three times as fast
-_LARGEST_SHIFT = 30.0
 _TOLERANCE = 1e-4
 
 
@@ -120,7 +113,7 @@ class EffectMeter:
 
     def _edited_hidden(self, edits: Sequence[Edit], *, from_layer: bool) -> Tensor:
         ids, layer = copies(self._ids, len(edits)), edits[0].projection.layer
-        with edited(self._model, edits):
+        with edited(self._model, [(edit.change,) for edit in edits]):
             if not from_layer:
                 return final_hidden(self._model, ids)
             state = copies(self._base.states[layer], len(edits))
@@ -137,33 +130,6 @@ class EffectMeter:
                 pieces.append(kl_and_change(part, self._p[own], self._log_p[own], self._targets[own]))
         kl, change = (torch.cat(part) for part in zip(*pieces, strict=True))
         return kl, change
-
-
-def kl_and_change(logits: Tensor, p: Tensor, log_p: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """KL(p ‖ q) and log q(target) − log p(target) of edited logits.
-
-    With y = z_q − log p − E_p[z_q − log p], z_q the edited logits: KL = log E_p[e^y]
-    = log(1 + E_p[e^y − 1 − y]). Every term of the last mean is at least 0, so a
-    small KL is no difference of large numbers and never comes out negative; and
-    the change is y(target) − KL.
-
-    Args:
-        logits: Of the edited model, shape (n, vocabulary), float32; overwritten.
-        p: Base probabilities, shape (n, vocabulary).
-        log_p: Their logarithms.
-        targets: Token ids, shape (n,).
-
-    Returns:
-        Two of shape (n,), float32.
-    """
-    y = logits.sub_(log_p)
-    y.sub_(torch.linalg.vecdot(p, y).unsqueeze(1))
-    at_target = y.gather(1, targets.unsqueeze(1)).squeeze(1)
-    if y.max() < _LARGEST_SHIFT:
-        kl = torch.linalg.vecdot(p, torch.expm1(y).sub_(y).clamp_min_(0)).log1p()
-    else:  # e^y would overflow; so large a KL needs no care for cancellation
-        kl = y.add_(log_p).logsumexp(dim=1).clamp_min(0)
-    return kl, at_target - kl
 
 
 def speedup(gains: Sequence[SuffixGain]) -> float:

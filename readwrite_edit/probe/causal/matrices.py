@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 
 from readwrite_edit.errors import ModelError
 from readwrite_edit.geometry import eigh_descending
+from readwrite_edit.interventions.controls import head_block, random_directions, seed_of
 from readwrite_edit.models.architectures import WRITE_ROLES
 from readwrite_edit.models.pathways import Pathways, Projection, weight_of
 from readwrite_edit.models.unembedding import final_gain, model_prediction_basis
-from readwrite_edit.probe.causal.controls import head_block, random_directions, seed_of
 from readwrite_edit.probe.causal.plan import Matrix, Neighbour
 from readwrite_edit.probe.settings.causal import CausalSettings
 from readwrite_edit.statistics import Statistics

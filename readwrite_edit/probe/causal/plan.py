@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from readwrite_edit.models.architectures import WRITE_ROLES
-from readwrite_edit.models.pathways import Projection
-from readwrite_edit.probe.causal.controls import (
+from readwrite_edit.interventions.changes import Edit
+from readwrite_edit.interventions.controls import (
     bottom_directions,
     complement_directions,
     direction_energy,
@@ -19,7 +18,8 @@ from readwrite_edit.probe.causal.controls import (
     rotated_directions,
     seed_of,
 )
-from readwrite_edit.probe.causal.interventions import Edit
+from readwrite_edit.models.architectures import WRITE_ROLES
+from readwrite_edit.models.pathways import Projection
 from readwrite_edit.probe.settings.causal import CausalSettings
 
 PRINCIPAL, FROBENIUS, ENERGY, OUTPUT = "principal", "frobenius", "energy", "output"

@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from readwrite_edit.job.result import Result
+from readwrite_edit.job.session import Session
 from readwrite_edit.models.conversion import cache_folder
 from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.loading import load_model, load_tokenizer
@@ -19,8 +21,6 @@ from readwrite_edit.probe.causal.plan import PRINCIPAL, Matrix, trials_of
 from readwrite_edit.probe.causal.tables import controls_table, dose_table, effects_table, figures, verdict
 from readwrite_edit.probe.causal.texts import evaluation_sequences, refuse_seen_text, target_token
 from readwrite_edit.probe.checkpoint import parse_model
-from readwrite_edit.probe.result import ProbeResult
-from readwrite_edit.probe.session import Session
 from readwrite_edit.probe.settings.causal import CausalSettings
 from readwrite_edit.probe.texts import probe_sequences
 from readwrite_edit.statistics import StatisticsStore
@@ -43,7 +43,7 @@ class _Ready:
     target: int | None
 
 
-def probe_causal(model: str, **options: Any) -> ProbeResult:
+def probe_causal(model: str, **options: Any) -> Result:
     """Measure rank-1 edits of read and write matrices against matched controls.
 
     On a read matrix (``q_proj``, ``k_proj``, …) ΔW = ε û aᵀ, a a principal
@@ -67,7 +67,7 @@ def probe_causal(model: str, **options: Any) -> ProbeResult:
     return prepare(CausalSettings.checked({"model": model, **options}))(Session())
 
 
-def prepare(settings: CausalSettings) -> Callable[[Session], ProbeResult]:
+def prepare(settings: CausalSettings) -> Callable[[Session], Result]:
     """Load the model and the texts, and refuse what can not be measured.
 
     Raises:
@@ -99,7 +99,7 @@ def _texts(settings: CausalSettings, tokenizer: PreTrainedTokenizerBase) -> tupl
     return calibration, evaluation
 
 
-def _measure(ready: _Ready, session: Session) -> ProbeResult:
+def _measure(ready: _Ready, session: Session) -> Result:
     settings = ready.settings
     fingerprint = weights_hash(ready.model)
     matrices = _matrices(ready, session, fingerprint)
@@ -110,7 +110,7 @@ def _measure(ready: _Ready, session: Session) -> ProbeResult:
     outcomes = measured_outcomes(meter, matrices, settings, Blocks(session.folder, fingerprint), session)
     controls = controls_table(outcomes)
     dose, effects = dose_table(controls), effects_table(outcomes, settings.reference_dose, seed=settings.seed)
-    return ProbeResult(
+    return Result(
         main="effects",
         tables={"effects": effects, "controls": controls, "dose": dose},
         verdict=verdict(effects),

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from readwrite_edit.geometry import benjamini_hochberg
-from readwrite_edit.probe.causal.controls import seed_of
+from readwrite_edit.interventions.controls import seed_of
+from readwrite_edit.interventions.inference import Array, bootstrap, rank_p_value, sign_flip_p_value
 from readwrite_edit.probe.causal.plan import Matrix, Trial
-from readwrite_edit.probe.causal.statistics import Array, bootstrap, rank_p_value, sign_flip_p_value
 
 _LEVEL = 0.05
 _TESTS = (("input", "frobenius", "random"), ("input", "energy", "random"), ("output", "both", "random_output"))

@@ -14,6 +14,8 @@ from readwrite_edit.align.preferences import data_hash, load_preferences
 from readwrite_edit.align.tokenised import TokenisedPairs, pair_sequences, tokenise_pairs
 from readwrite_edit.durable import write_json, write_text
 from readwrite_edit.errors import DataError, ModelError
+from readwrite_edit.job.result import Result
+from readwrite_edit.job.session import Session
 from readwrite_edit.models.architectures import WRITE_ROLES
 from readwrite_edit.models.conversion import cache_folder
 from readwrite_edit.models.fingerprint import weights_hash
@@ -25,8 +27,6 @@ from readwrite_edit.probe.checkpoint import parse_model
 from readwrite_edit.probe.contrast.arms import Arm, ArmRecord, ArmTrainer, StartWeights
 from readwrite_edit.probe.contrast.tables import contrast_result
 from readwrite_edit.probe.delta.subspaces import Subspaces
-from readwrite_edit.probe.result import ProbeResult
-from readwrite_edit.probe.session import Session
 from readwrite_edit.probe.settings.base import TextSettings
 from readwrite_edit.probe.settings.contrast import ContrastSettings
 from readwrite_edit.probe.texts import probe_sequences
@@ -53,7 +53,7 @@ class _Ready:
     data_hash: str
 
 
-def probe_contrast(model: str, *, data: str, **options: Any) -> ProbeResult:
+def probe_contrast(model: str, *, data: str, **options: Any) -> Result:
     """Train the arms and compare their deltas; see ``readwrite-edit probe contrast --help`` for the options.
 
     Args:
@@ -67,7 +67,7 @@ def probe_contrast(model: str, *, data: str, **options: Any) -> ProbeResult:
     return prepare(ContrastSettings.checked({"model": model, "data": data, **options}))(Session())
 
 
-def prepare(settings: ContrastSettings) -> Callable[[Session], ProbeResult]:
+def prepare(settings: ContrastSettings) -> Callable[[Session], Result]:
     """Check model, data and text; returns what trains and measures.
 
     Raises:
@@ -116,7 +116,7 @@ def _text(settings: ContrastSettings, tokenizer: PreTrainedTokenizerBase, train:
     return probe_sequences(named, tokenizer)
 
 
-def _measure(ready: _Ready, session: Session) -> ProbeResult:
+def _measure(ready: _Ready, session: Session) -> Result:
     settings = ready.settings
     notes = _row_notes(ready)
     for note in notes:

@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from readwrite_edit.job.result import Result
 from readwrite_edit.probe.contrast.arms import ArmRecord
-from readwrite_edit.probe.result import ProbeResult
 from readwrite_edit.probe.settings.contrast import ContrastSettings
 
 QUANTITIES = ("fraction", "relative_isotropic", "relative_energy")
@@ -52,7 +52,7 @@ def t_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def contrast_result(records: Sequence[ArmRecord], settings: ContrastSettings, notes: Iterable[str]) -> ProbeResult:
+def contrast_result(records: Sequence[ArmRecord], settings: ContrastSettings, notes: Iterable[str]) -> Result:
     """Tables, verdict and main numbers of finished arms.
 
     Args:
@@ -64,7 +64,7 @@ def contrast_result(records: Sequence[ArmRecord], settings: ContrastSettings, no
     means = seed_means(geometry)
     trend = trend_table(means)
     contrast = contrast_table(means)
-    return ProbeResult(
+    return Result(
         main="contrast",
         tables={
             "contrast": contrast,

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from readwrite_edit.errors import ModelError
+from readwrite_edit.job.result import Result
+from readwrite_edit.job.session import Session
 from readwrite_edit.probe.checkpoint import Checkpoint, base_of, resolve_checkpoint
 from readwrite_edit.probe.delta.comparison import Comparison, compare, foreign_base, step_dtype
 from readwrite_edit.probe.delta.dense import DenseOptions
 from readwrite_edit.probe.delta.reference import check_given_files, foreign_statistics, prepare_reference
 from readwrite_edit.probe.delta.tables import curves_table, geometry_table, heads_table, tensors_table
 from readwrite_edit.probe.delta.verdict import verdict_of
-from readwrite_edit.probe.result import ProbeResult
-from readwrite_edit.probe.session import Session
 from readwrite_edit.probe.settings.delta import DeltaSettings
 from readwrite_edit.terminal import printable
 
@@ -23,7 +23,7 @@ Row = dict[str, Any]
 _FEW = 4
 
 
-def probe_delta(base: str, tuned: str | None = None, **options: Any) -> ProbeResult:
+def probe_delta(base: str, tuned: str | None = None, **options: Any) -> Result:
     """Geometry of the difference of two checkpoints.
 
     Args:
@@ -43,7 +43,7 @@ def probe_delta(base: str, tuned: str | None = None, **options: Any) -> ProbeRes
     return prepare(settings)(Session())
 
 
-def prepare(settings: DeltaSettings) -> Callable[[Session], ProbeResult]:
+def prepare(settings: DeltaSettings) -> Callable[[Session], Result]:
     """Open and match the checkpoints, the statistics and the texts; returns what measures."""
     check_given_files(settings)
     base, tuned = checkpoints(settings)
@@ -53,7 +53,7 @@ def prepare(settings: DeltaSettings) -> Callable[[Session], ProbeResult]:
     doubts = [*foreign_statistics(settings, comparison.model), *foreign_base(base, tuned)]
     d_head = comparison.anatomy.pathways.d_head
 
-    def measure(session: Session) -> ProbeResult:
+    def measure(session: Session) -> Result:
         check_same_input(session, inputs)
         for doubt in doubts:
             session.say(doubt)
@@ -111,7 +111,7 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return row["layer"], row["module"], row["path"]
 
 
-def _result(geometry: list[Row], tensors: list[Row], comparison: Comparison, doubts: Sequence[str]) -> ProbeResult:
+def _result(geometry: list[Row], tensors: list[Row], comparison: Comparison, doubts: Sequence[str]) -> Result:
     roles = {role: place for place, role in enumerate(comparison.anatomy.pathways.roles)}
     geometry.sort(key=lambda row: (row["layer"], roles[row["module"]]))
     table = geometry_table(geometry)
@@ -123,7 +123,7 @@ def _result(geometry: list[Row], tensors: list[Row], comparison: Comparison, dou
     }
     verdict = verdict_of(table)
     said = (*doubts, *notes(comparison, len(geometry), tensors))
-    return ProbeResult("geometry", tables, verdict.sentence, verdict.figures, said)
+    return Result("geometry", tables, verdict.sentence, verdict.figures, said)
 
 
 def notes(comparison: Comparison, measured: int, tensors: Sequence[Row]) -> list[str]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from readwrite_edit.errors import DataError
 from readwrite_edit.geometry import principal_basis, unembedding_gram
+from readwrite_edit.job.session import Session
 from readwrite_edit.models.architectures import WRITE_ROLES
 from readwrite_edit.models.conversion import cache_folder
 from readwrite_edit.models.fingerprint import weights_hash
@@ -22,7 +23,6 @@ from readwrite_edit.probe.delta.anatomy import Anatomy
 from readwrite_edit.probe.delta.comparison import Comparison
 from readwrite_edit.probe.delta.principal import DEAR, kept_directions
 from readwrite_edit.probe.delta.subspaces import Subspaces, curve_length
-from readwrite_edit.probe.session import Session
 from readwrite_edit.probe.settings.base import TextSettings
 from readwrite_edit.probe.settings.delta import DeltaSettings
 from readwrite_edit.probe.texts import probe_sequences

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from readwrite_edit.align.completion_head import LanguageModelHead, completion_log_probs
+from readwrite_edit.align.completion_head import completion_log_probs
 from readwrite_edit.align.trl_names import REFERENCE_COLUMNS, DataCollatorForPreference, DPOTrainer, FusedCausalLMOutput
+from readwrite_edit.models.language_head import LanguageModelHead
 from readwrite_edit.recipe.objective import Objective
 
 Batch = Mapping[str, Tensor]

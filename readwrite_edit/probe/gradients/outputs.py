@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from readwrite_edit.align.completion_head import language_model_head
 from readwrite_edit.errors import ModelError
+from readwrite_edit.models.language_head import language_model_head
 from readwrite_edit.models.pathways import Projection, module_of, role_rows
 from readwrite_edit.probe.gradients.losses import (
     Batch,

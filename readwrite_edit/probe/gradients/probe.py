@@ -17,6 +17,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from readwrite_edit.align.preferences import load_preferences
 from readwrite_edit.align.tokenised import TokenisedPairs, tokenise_pairs
 from readwrite_edit.errors import DataError, ModelError
+from readwrite_edit.job.result import Result
+from readwrite_edit.job.session import Session
 from readwrite_edit.models.architectures import READ_ROLES, WRITE_ROLES
 from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.loading import build_meta_model, load_model, load_tokenizer
@@ -33,8 +35,6 @@ from readwrite_edit.probe.gradients.outputs import (
     score_batches,
 )
 from readwrite_edit.probe.gradients.tables import gradient_result
-from readwrite_edit.probe.result import ProbeResult
-from readwrite_edit.probe.session import Session
 from readwrite_edit.probe.settings.gradients import GradientsSettings
 from readwrite_edit.recipe.objective import Objective
 from readwrite_edit.recipe.sections import Data
@@ -43,7 +43,7 @@ from readwrite_edit.statistics import Statistics, write_statistics
 __all__ = ["gradients_file", "output_moment", "output_site", "prepare", "probe_gradients"]
 
 
-def probe_gradients(model: str, **options: Any) -> ProbeResult:
+def probe_gradients(model: str, **options: Any) -> Result:
     """Second moments of the gradient at the outputs of a model's matrices.
 
     Args:
@@ -76,7 +76,7 @@ class _Prepared:
     pairs: TokenisedPairs
 
 
-def prepare(settings: GradientsSettings) -> Callable[[Session], ProbeResult]:
+def prepare(settings: GradientsSettings) -> Callable[[Session], Result]:
     """Check the models and the data; returns what measures.
 
     Raises:
@@ -118,7 +118,7 @@ def _pairs(settings: GradientsSettings, tokenizer: PreTrainedTokenizerBase) -> T
     return pairs
 
 
-def _measure(settings: GradientsSettings, prepared: _Prepared, session: Session) -> ProbeResult:
+def _measure(settings: GradientsSettings, prepared: _Prepared, session: Session) -> Result:
     batches = pair_batches(
         prepared.pairs.rows,
         pad_token_id=int(prepared.tokenizer.pad_token_id),

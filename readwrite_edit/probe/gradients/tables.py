@@ -18,10 +18,10 @@ from torch import Tensor
 
 from readwrite_edit.geometry import effective_rank, participation_ratio
 from readwrite_edit.geometry.nulls import isotropic_curve
+from readwrite_edit.job.result import Result
 from readwrite_edit.models.pathways import Projection
 from readwrite_edit.probe.delta.subspaces import Side, Subspaces
 from readwrite_edit.probe.gradients.outputs import OutputGradients, output_moment, output_site
-from readwrite_edit.probe.result import ProbeResult
 from readwrite_edit.statistics import Statistics
 
 # What is compared between objectives: column, and the sentence's words for it.
@@ -65,7 +65,7 @@ def gradient_result(
     curve: int,
     device: str = "cpu",
     notes: tuple[str, ...] = (),
-) -> ProbeResult:
+) -> Result:
     """Tables and verdict of what was collected.
 
     Args:
@@ -90,7 +90,7 @@ def gradient_result(
     frames = {name: pd.DataFrame(found) for name, found in rows.items()}
     frames["comparison"] = compare_objectives(frames["layers"], order)
     figures = _figures(frames["layers"], gradients, frames["comparison"])
-    return ProbeResult("layers", frames, verdict_of_objectives(frames["layers"], frames["comparison"]), figures, notes)
+    return Result("layers", frames, verdict_of_objectives(frames["layers"], frames["comparison"]), figures, notes)
 
 
 def _matrices(

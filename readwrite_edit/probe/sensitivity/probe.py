@@ -9,21 +9,21 @@ from typing import Any
 
 import pandas as pd
 
+from readwrite_edit.job.result import Result
+from readwrite_edit.job.session import Session
 from readwrite_edit.probe.delta.comparison import Comparison, compare, step_dtype
 from readwrite_edit.probe.delta.dense import DenseOptions
 from readwrite_edit.probe.delta.probe import check_same_input, checkpoints, input_files, notes
 from readwrite_edit.probe.delta.reference import Reference, prepare_reference
 from readwrite_edit.probe.delta.tables import geometry_table
 from readwrite_edit.probe.delta.verdict import verdict_of
-from readwrite_edit.probe.result import ProbeResult
 from readwrite_edit.probe.sensitivity.variants import Variant, variants
-from readwrite_edit.probe.session import Session
 from readwrite_edit.probe.settings.sensitivity import SensitivitySettings
 
 Row = dict[str, Any]
 
 
-def probe_sensitivity(base: str, tuned: str | None = None, **options: Any) -> ProbeResult:
+def probe_sensitivity(base: str, tuned: str | None = None, **options: Any) -> Result:
     """Verdict and its numbers under one changed definition at a time.
 
     Args:
@@ -47,14 +47,14 @@ class _Ready:
     reference: Reference
 
 
-def prepare(settings: SensitivitySettings) -> Callable[[Session], ProbeResult]:
+def prepare(settings: SensitivitySettings) -> Callable[[Session], Result]:
     """Match the checkpoints once and check every variant's text; returns what measures."""
     base, tuned = checkpoints(settings)
     comparison = compare(base, tuned, modules=settings.modules, layers=settings.layers, unrelated=settings.unrelated)
     inputs = input_files(settings, comparison.model, base, tuned)
     ready = [_Ready(variant, prepare_reference(variant.settings, comparison)) for variant in variants(settings)]
 
-    def measure(session: Session) -> ProbeResult:
+    def measure(session: Session) -> Result:
         check_same_input(session, inputs)
         found = {row["variant"]: row for row in session.recorded("variants")}
         with closing(comparison):
@@ -85,7 +85,7 @@ def _measured(one: _Ready, comparison: Comparison, session: Session, number: int
     }
 
 
-def _result(rows: list[Row], comparison: Comparison) -> ProbeResult:
+def _result(rows: list[Row], comparison: Comparison) -> Result:
     table = pd.DataFrame(rows)
     agree = int((table["shown"] == table["shown"].iloc[0]).sum()) - 1
     ratios = table["asymmetry_ratio"].astype(float)
@@ -95,6 +95,6 @@ def _result(rows: list[Row], comparison: Comparison) -> ProbeResult:
         f"{ratios.min():.3g} to {ratios.max():.3g} over all"
     )
     figures = {"variants": len(table) - 1, "agreeing": agree}
-    return ProbeResult(
+    return Result(
         "variants", {"variants": table}, sentence, figures, tuple(notes(comparison, int(table["matrices"].iloc[0]), []))
     )

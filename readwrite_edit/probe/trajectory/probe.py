@@ -7,6 +7,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from readwrite_edit.job.result import Result
+from readwrite_edit.job.session import Session
 from readwrite_edit.models.architectures import ROLES
 from readwrite_edit.probe.checkpoint import Checkpoint, base_of, parse_model
 from readwrite_edit.probe.delta.comparison import Comparison, compare, step_dtype
@@ -15,8 +17,6 @@ from readwrite_edit.probe.delta.probe import check_same_input, notes
 from readwrite_edit.probe.delta.reference import Reference, prepare_reference
 from readwrite_edit.probe.delta.subspaces import Subspaces
 from readwrite_edit.probe.delta.tables import NESTED
-from readwrite_edit.probe.result import ProbeResult
-from readwrite_edit.probe.session import Session
 from readwrite_edit.probe.settings.trajectory import TrajectorySettings
 from readwrite_edit.probe.trajectory.checkpoints import Entry, list_checkpoints
 from readwrite_edit.probe.trajectory.downloads import Downloads
@@ -35,7 +35,7 @@ class Step:
     against: str
 
 
-def probe_trajectory(checkpoints: Sequence[str], **options: Any) -> ProbeResult:
+def probe_trajectory(checkpoints: Sequence[str], **options: Any) -> Result:
     """Geometry of the deltas between the checkpoints of one training.
 
     Args:
@@ -51,7 +51,7 @@ def probe_trajectory(checkpoints: Sequence[str], **options: Any) -> ProbeResult:
     return prepare(TrajectorySettings.checked({"checkpoints": list(checkpoints), **options}))(Session())
 
 
-def prepare(settings: TrajectorySettings) -> Callable[[Session], ProbeResult]:
+def prepare(settings: TrajectorySettings) -> Callable[[Session], Result]:
     """List the checkpoints, open those that are here, and get the subspaces ready; returns what measures.
 
     Of the Hub's only the one that the subspaces are of is downloaded now.
@@ -68,7 +68,7 @@ def prepare(settings: TrajectorySettings) -> Callable[[Session], ProbeResult]:
     place = -1 if settings.basis == "last" else 0
     reference = _reference(settings, downloads.fetch(entries[place]))
 
-    def measure(session: Session) -> ProbeResult:
+    def measure(session: Session) -> Result:
         check_same_input(session, sorted({file for checkpoint in here for file in checkpoint.files}))
         for note in left_out:
             session.say(note)
@@ -124,7 +124,7 @@ class _Trajectory:
         self.steps = steps_to_take(len(entries), settings.against)
         self.records = {(row["before"], row["after"]): row for row in session.recorded(_RECORDS)}
 
-    def result(self, left_out: Sequence[str]) -> ProbeResult:
+    def result(self, left_out: Sequence[str]) -> Result:
         """Measure what is missing, and make the tables of all."""
         for done, step in enumerate(self.steps):
             self._take(step, done)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from readwrite_edit.job.result import Result
 from readwrite_edit.probe.delta.verdict import verdict_of
-from readwrite_edit.probe.result import ProbeResult
 from readwrite_edit.probe.trajectory.checkpoints import Entry
 
 MEANS = (
@@ -25,7 +25,7 @@ _TEXT = (*_KEYS, "path", "spectrum", "step_dtype", "layer", "d_out", "d_in", "k"
 ROLES = {"read": ("q_proj", "k_proj"), "write": ("o_proj", "down_proj")}
 
 
-def trajectory_result(rows: Sequence[Mapping[str, Any]], notes: Sequence[str], entries: Sequence[Entry]) -> ProbeResult:
+def trajectory_result(rows: Sequence[Mapping[str, Any]], notes: Sequence[str], entries: Sequence[Entry]) -> Result:
     """Tables, verdict on the whole training, and main numbers.
 
     Args:
@@ -39,7 +39,7 @@ def trajectory_result(rows: Sequence[Mapping[str, Any]], notes: Sequence[str], e
     last = geometry[(geometry["against"] == against) & (geometry["step"] == entries[-1].step)]
     verdict = verdict_of(last)
     opening = f"From {entries[0].name if against == 'first' else entries[-2].name} to {entries[-1].name}"
-    return ProbeResult(
+    return Result(
         main="trajectory",
         tables={"trajectory": means, "geometry": geometry},
         verdict=f"{opening}: {verdict.sentence[0].lower()}{verdict.sentence[1:]}",

@@ -1,10 +1,9 @@
-"""Rank-1 edits in the forward pass: no weight is written, no model copied.
+"""Low-rank changes in the forward pass: no weight is written, no model copied.
 
-An edit ε u vᵀ of a matrix adds ε (vᵀx) u to its output, so a hook on the
-module computes (W + ΔW) x literally, whatever follows: rotary embeddings,
-norms of queries and keys, grouped heads. Several edits share one pass, each on
-its own copy of the batch, and layers below the edited one are not computed
-again.
+A change ΔW = B A of a matrix adds B (A x) to its output, so a hook on the module
+computes (W + ΔW) x literally, whatever follows: rotary embeddings, norms of
+queries and keys, grouped heads. Several variants share one pass, each on its own
+copy of the batch, and layers below the lowest changed one are not computed again.
 """
 
 from __future__ import annotations
@@ -18,63 +17,28 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from readwrite_edit.errors import ShapeError
+from readwrite_edit.interventions.changes import Change, Variant
 from readwrite_edit.models.architectures import ARCHITECTURES
-from readwrite_edit.models.pathways import Projection
-
-
-@dataclass(frozen=True, eq=False)
-class Edit:
-    """ΔW = ε u vᵀ of one matrix.
-
-    Attributes:
-        projection: The matrix.
-        epsilon: ε, the Frobenius norm of the edit; negative for the opposite sign.
-        reads: Unit input direction v, shape (d_in,).
-        writes: Unit output direction u, shape (d_out,), in the order of the role's own rows.
-    """
-
-    projection: Projection
-    epsilon: float
-    reads: Tensor
-    writes: Tensor
-
-    def __post_init__(self) -> None:
-        found = (len(self.writes), len(self.reads))
-        if found != (self.projection.d_out, self.projection.d_in):
-            raise ShapeError(
-                f"an edit of shape {found} does not fit layer {self.projection.layer} {self.projection.role} of shape "
-                f"{(self.projection.d_out, self.projection.d_in)}"
-            )
-
-    def delta_w(self) -> Tensor:
-        """The update itself, shape (d_out, d_in)."""
-        return self.epsilon * torch.outer(self.writes, self.reads)
+from readwrite_edit.models.pathways import Projection, output_width, role_rows, unwrap
 
 
 @contextmanager
-def edited(model: nn.Module, edits: Sequence[Edit]) -> Iterator[None]:
-    """Apply each edit to its own copy of the batch.
+def edited(model: nn.Module, variants: Sequence[Variant]) -> Iterator[None]:
+    """Apply each variant to its own copy of the batch.
 
-    In the block the model expects ``len(edits)`` copies of a batch one after
-    the other (see :func:`copies`); the first edit acts on the first copy.
+    In the block the model expects ``len(variants)`` copies of a batch one after
+    the other (see :func:`copies`); the first variant acts on the first copy.
+    Variants may change different matrices, and none at all.
 
     Args:
         model: Bare model.
-        edits: Of one and the same matrix.
-
-    Raises:
-        ShapeError: They are of several matrices.
+        variants: What each copy of the batch is computed with.
     """
-    projection = edits[0].projection
-    if any(edit.projection != projection for edit in edits):
-        raise ShapeError("edits of several matrices can not share a pass: give those of one matrix")
-    module = model.get_submodule(projection.module)
-    handle = module.register_forward_hook(_adding(edits, next(module.parameters()).device))
-    try:
+    with ExitStack() as hooks:
+        for name, members in _by_module(variants).items():
+            module = unwrap(model).get_submodule(name)
+            hooks.callback(module.register_forward_hook(_adding(module, members, len(variants))).remove)
         yield
-    finally:
-        handle.remove()
 
 
 def copies(batch: Tensor, count: int) -> Tensor:
@@ -82,24 +46,56 @@ def copies(batch: Tensor, count: int) -> Tensor:
     return batch.repeat(count, *(1,) * (batch.ndim - 1))
 
 
-def _adding(edits: Sequence[Edit], device: torch.device) -> Callable[..., Tensor]:
-    """Hook that adds ε (vᵀx) u to the rows of the role, edit by edit."""
-    projection, count = edits[0].projection, len(edits)
-    v = torch.stack([edit.reads for edit in edits]).float().to(device)  # (edits, d_in)
-    u = torch.stack([edit.epsilon * edit.writes for edit in edits]).float().to(device)  # (edits, d_out)
-    spans = projection.rows or ((0, projection.d_out),)
-    parts = u.split([stop - start for start, stop in spans], dim=1)
+_Member = tuple[int, Change]  # which variant, and its change
+
+
+def _by_module(variants: Sequence[Variant]) -> dict[str, list[_Member]]:
+    found: dict[str, list[_Member]] = {}
+    for index, variant in enumerate(variants):
+        for change in variant:
+            found.setdefault(change.projection.module, []).append((index, change))
+    return found
+
+
+def _adding(module: nn.Module, members: Sequence[_Member], count: int) -> Callable[..., Tensor]:
+    """Hook that adds B (A x) + bias to the rows of each role, variant by variant."""
+    A, B = _stacked(module, members, count)
+    constant = _constants(module, members, count)
 
     def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        x = inputs[0].reshape(count, -1, projection.d_in)
-        strength = torch.bmm(x.float(), v.unsqueeze(2))  # (edits, tokens, 1)
-        changed = output.clone()
-        rows = changed.view(count, -1, changed.shape[-1])
-        for (start, stop), part in zip(spans, parts, strict=True):
-            rows[..., start:stop] += (strength * part.unsqueeze(1)).to(rows.dtype)
-        return changed
+        x = inputs[0].reshape(count, -1, A.shape[2]).float()
+        added = (x @ A.transpose(1, 2)) @ B.transpose(1, 2)  # (variants, tokens, width)
+        if constant is not None:
+            added = added + constant
+        return output + added.view(output.shape).to(output.dtype)
 
     return hook
+
+
+def _stacked(module: nn.Module, members: Sequence[_Member], count: int) -> tuple[Tensor, Tensor]:
+    """A, (variants, r, d_in), and B, (variants, width, r), of all changes of a module; short ones end in zeros."""
+    device = next(module.parameters()).device
+    ranks = [sum(len(change.update.A) for index, change in members if index == variant) for variant in range(count)]
+    A = torch.zeros(count, max(ranks), members[0][1].projection.d_in, device=device)
+    B = torch.zeros(count, output_width(module), max(ranks), device=device)
+    used = [0] * count
+    for index, change in members:
+        span = slice(used[index], used[index] + len(change.update.A))
+        A[index, span] = change.update.A.to(device, torch.float32)
+        B[index, role_rows(change.projection, device), span] = change.update.B.to(device, torch.float32)
+        used[index] = span.stop
+    return A, B
+
+
+def _constants(module: nn.Module, members: Sequence[_Member], count: int) -> Tensor | None:
+    """What each variant adds to the module's output whatever it reads, (variants, 1, width); None for nothing."""
+    if all(change.bias is None for _, change in members):
+        return None
+    constant = torch.zeros(count, 1, output_width(module), device=next(module.parameters()).device)
+    for index, change in members:
+        if change.bias is not None:
+            constant[index, 0, role_rows(change.projection, constant.device)] += change.bias.to(constant)
+    return constant
 
 
 def layers_of(model: PreTrainedModel) -> Sequence[nn.Module]:

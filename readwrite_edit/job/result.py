@@ -12,7 +12,7 @@ from readwrite_edit.durable import whole_file
 
 
 @dataclass(frozen=True)
-class ProbeResult:
+class Result:
     """Tables and summary of one probe; ``docs/probe.md`` documents every column.
 
     Attributes:
@@ -35,7 +35,7 @@ class ProbeResult:
         return self.tables[self.main]
 
 
-def write_tables(result: ProbeResult, folder: Path) -> None:
+def write_tables(result: Result, folder: Path) -> None:
     """Write each table as Parquet and as CSV, each file whole or not at all."""
     for name, table in result.tables.items():
         with whole_file(folder / f"{name}.parquet") as temporary:
