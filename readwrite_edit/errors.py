@@ -34,6 +34,10 @@ class AdapterError(ReadWriteEditError):
     """An adapter is damaged, belongs to another base model, or breaks its certificate."""
 
 
+class EditError(ReadWriteEditError):
+    """An edit can not be made as asked, or a ledger of edits is damaged or of another base model."""
+
+
 class ExportError(ReadWriteEditError):
     """An export can not be written or uploaded."""
 

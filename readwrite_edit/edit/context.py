@@ -1,0 +1,133 @@
+"""What every intervention works with: the model, its pathways, and the metric of each matrix' input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from readwrite_edit.align.texts import load_text, supports_chat
+from readwrite_edit.edit.metric import Metric, metric_of
+from readwrite_edit.edit.settings import EditRecipe
+from readwrite_edit.job.session import Session
+from readwrite_edit.models.conversion import cache_folder
+from readwrite_edit.models.fingerprint import weights_hash
+from readwrite_edit.models.loading import build_meta_model, load_model, load_tokenizer
+from readwrite_edit.models.pathways import Pathways, Projection, find_pathways
+from readwrite_edit.models.source import ModelSource, parse_source
+from readwrite_edit.recipe.sections import ProtectedText
+from readwrite_edit.statistics import Statistics, StatisticsStore, mix, open_statistics
+from readwrite_edit.statistics.cached import cached_statistics
+
+_RANK = 16  # where the agreement of two halves of a text is reported
+
+
+@dataclass
+class Context:
+    """A model to edit, loaded when it is first needed.
+
+    Attributes:
+        recipe: The recipe of the edit.
+        session: Words for the user, progress, and whether to stop.
+    """
+
+    recipe: EditRecipe
+    session: Session
+    _sites: dict[str, Statistics] = field(default_factory=dict)
+    _metrics: dict[str, Metric] = field(default_factory=dict)
+
+    @cached_property
+    def source(self) -> ModelSource:
+        """Where the model comes from."""
+        return parse_source(self.recipe.model.path, self.recipe.model.revision)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Of the model."""
+        return load_tokenizer(self.source)
+
+    @cached_property
+    def pathways(self) -> Pathways:
+        """Of the model, found without its weights."""
+        return find_pathways(build_meta_model(self.source))
+
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        """The bare model, in evaluation mode; nothing ever writes into its weights."""
+        wanted = self.recipe.model
+        model = load_model(
+            self.source,
+            dtype=wanted.dtype,
+            quantization=wanted.quantization,
+            device=wanted.device,
+            attn_implementation=wanted.attn_implementation,
+        )
+        return model.requires_grad_(False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the model's weights."""
+        return weights_hash(self.model)
+
+    def statistics(self, projections: Iterable[Projection]) -> Statistics:
+        """Second moments of what the projections read, over the recipe's texts; from the cache where it has them.
+
+        Raises:
+            DataError: A text or the statistics file is missing, empty or damaged, or lacks a site.
+        """
+        wanted = {projection.site: projection for projection in projections}
+        if self.recipe.statistics.file is not None:
+            return open_statistics(self.recipe.statistics.file)
+        lacking = [projection for site, projection in wanted.items() if site not in self._sites]
+        if lacking:
+            found = self.statistics_of(self.recipe.statistics.texts, lacking, title="statistics' text")
+            self._sites |= dict.fromkeys(found.sites, found)
+        sites = {site: self._sites[site].sites[site] for site in wanted}
+        return Statistics(sites, min(moments.count for moments in sites.values()))
+
+    def statistics_of(
+        self, texts: Iterable[ProtectedText], projections: Iterable[Projection], *, title: str
+    ) -> Statistics:
+        """Second moments over texts, mixed by their weights; a text in chat format is left out where none can be read.
+
+        Args:
+            texts: Which.
+            projections: What reads them.
+            title: What the texts are, for the user.
+        """
+        options, readers = self.recipe.statistics, tuple(projections)
+        parts = []
+        for text in texts:
+            if text.format == "chat" and not supports_chat(self.tokenizer):
+                self.session.say(f"{text.path}: left out, the model's tokenizer has no chat template")
+                continue
+            sequences = load_text(text, self.tokenizer, tokens=options.tokens, max_length=options.max_length)
+            part = cached_statistics(
+                self.model,
+                sequences,
+                readers,
+                StatisticsStore(cache_folder() / "statistics"),
+                weights_hash=self.fingerprint,
+                title=f"{title} '{text.name}'",
+                rank=_RANK,
+                batch_size=options.batch_size,
+                first_position=options.first_position,
+                say=self.session.say,
+            )
+            parts.append((part, text.weight))
+        return mix(parts) if len(parts) != 1 else parts[0][0]
+
+    def metric(self, projection: Projection) -> Metric:
+        """C of what a projection reads, fit to be inverted.
+
+        Raises:
+            EditError: It is singular and may not be shrunk.
+        """
+        site = projection.site
+        if site not in self._metrics:
+            moments = self.statistics([projection]).sites[site]
+            C, name = moments.second_moment(), f"the input of site '{site}'"
+            self._metrics[site] = metric_of(C, moments.count, self.recipe.statistics.shrinkage, name=name)
+        return self._metrics[site]

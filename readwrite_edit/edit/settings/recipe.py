@@ -1,0 +1,59 @@
+"""The recipe of an edit as a whole: a model, one intervention, and how it is priced, measured and compared."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from readwrite_edit.edit.settings.associate import Associate
+from readwrite_edit.edit.settings.attend import Attend
+from readwrite_edit.edit.settings.base import Controls, Intervention, Ledger, Measure, Statistics
+from readwrite_edit.edit.settings.extract import Extract, ProjectAdapter
+from readwrite_edit.edit.settings.project import Project, Steer
+from readwrite_edit.recipe.section import Section, conflict
+from readwrite_edit.recipe.sections import Model
+
+INTERVENTIONS: dict[str, type[Intervention]] = {
+    kind.KIND: kind for kind in (Associate, Attend, Project, Steer, Extract, ProjectAdapter)
+}
+
+
+class EditRecipe(Section):
+    """Everything that determines an edit; exactly one intervention is given."""
+
+    model: Model = Field(description="The model to edit.")
+    associate: Associate | None = Field(default=None, description="Write side: subject + relation → target.")
+    attend: Attend | None = Field(default=None, description="Read side: attention between two patterns.")
+    project: Project | None = Field(default=None, description="Either side: remove, keep or scale a direction.")
+    steer: Steer | None = Field(default=None, description="Write side: add a direction where a pattern is present.")
+    extract: Extract | None = Field(default=None, description="A tuned model's change as an adapter.")
+    project_adapter: ProjectAdapter | None = Field(default=None, description="A part of an existing adapter.")
+    statistics: Statistics = Field(default=Statistics(), description="Second moments that the price is measured in.")
+    measure: Measure = Field(default=Measure(), description="What is measured before and after.")
+    controls: Controls = Field(default=Controls(), description="Matched edits to compare with.")
+    ledger: Ledger = Field(default=Ledger(), description="Where the edit is entered.")
+    provenance: dict[str, str] | None = Field(
+        default=None, description="Written by a run into its own copy: versions of packages, hashes of the model."
+    )
+
+    @model_validator(mode="after")
+    def _one_intervention(self) -> Self:
+        given = [name for name in INTERVENTIONS if getattr(self, name) is not None]
+        if len(given) != 1:
+            named = ", ".join(given) or "none"
+            raise conflict(
+                given or ["associate"], f"interventions: {named}; expected one of {', '.join(INTERVENTIONS)}"
+            )
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Name of the intervention."""
+        return self.intervention.KIND
+
+    @property
+    def intervention(self) -> Intervention:
+        """The intervention's own section."""
+        found: Intervention = next(part for name in INTERVENTIONS if (part := getattr(self, name)) is not None)
+        return found
