@@ -27,7 +27,7 @@ def as_run_error(
     error: Exception,
     run: Path,
     *,
-    resume: str = "readwrite-edit align --resume",
+    again: str | None = None,
     less: str = "train.per_device_train_batch_size or train.max_length",
 ) -> RunError | None:
     """A failure of the machine in one line that says what to do.
@@ -35,7 +35,7 @@ def as_run_error(
     Args:
         error: What ended the run.
         run: Its folder.
-        resume: The command that goes on with it, without the folder.
+        again: What to do once that is put right; by default to go on with ``align --resume``.
         less: What to lower where memory ran out.
 
     Returns:
@@ -43,15 +43,13 @@ def as_run_error(
     """
     if isinstance(error, ReadWriteEditError):
         return None
-    resume = f"{resume} {run}"
+    again = again or f"go on with readwrite-edit align --resume {run}"
     if _is_memory(error):
-        return RunError(
-            f"out of memory ({_detail(error)}): start anew with a lower {less}, or free memory and go on with {resume}"
-        )
+        return RunError(f"out of memory ({_detail(error)}): start anew with a lower {less}, or free memory and {again}")
     if _is_disk(error):
-        return RunError(f"{run} takes no more data ({_detail(error)}): free space on its disk and go on with {resume}")
+        return RunError(f"{run} takes no more data ({_detail(error)}): free space on its disk and {again}")
     if isinstance(error, OSError):
-        return RunError(f"{error.filename or run}: {_detail(error)}: put it right and go on with {resume}")
+        return RunError(f"{error.filename or run}: {_detail(error)}: put it right and {again}")
     return None
 
 

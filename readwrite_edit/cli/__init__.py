@@ -17,11 +17,11 @@ from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from readwrite_edit.cli import align, export, probe, recipes, runs, tui, verify
+from readwrite_edit.cli import align, edit, export, probe, recipes, runs, tui, verify
 from readwrite_edit.errors import ReadWriteEditError, RecipeError
 from readwrite_edit.terminal import printable
 
-COMMANDS = (align, probe, verify, export, recipes, runs, tui)
+COMMANDS = (align, edit, probe, verify, export, recipes, runs, tui)
 WRONG_INPUT, FAILED, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141
 _LONGEST_MESSAGE = 300
 

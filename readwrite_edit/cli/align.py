@@ -37,9 +37,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Start, resume or rehearse a run; exit code 0, or 130 when a signal ended it."""
     _check_combination(args)
-    from readwrite_edit.recipe import load_recipe
-
-    recipe = None if args.resume else load_recipe(args.recipe, args.set)
+    recipe = None if args.resume else _recipe(args)
     prepare_environment()
     if args.dry_run and recipe is not None:
         from readwrite_edit.align.rehearsal import rehearse
@@ -47,6 +45,16 @@ def run(args: argparse.Namespace) -> int:
         print(rehearse(recipe))
         return 0
     return _report(_train(args, recipe))
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    from readwrite_edit.edit.settings.reading import is_edit_recipe
+    from readwrite_edit.recipe import parse_recipe, recipe_text
+
+    text = recipe_text(args.recipe)
+    if is_edit_recipe(text):
+        raise RecipeError(f"{args.recipe}: the recipe of an edit; use readwrite-edit edit --recipe {args.recipe}")
+    return parse_recipe(text, source=args.recipe, overrides=args.set)
 
 
 def _train(args: argparse.Namespace, recipe: Recipe | None) -> Outcome:

@@ -39,6 +39,7 @@ def add_parser(commands: Any) -> None:
     validate.set_defaults(run=_validate)
 
     schema = actions.add_parser("schema", help="print the JSON schema, for editors that complete and check YAML")
+    schema.add_argument("--edit", action="store_true", help="that of an edit's recipe, not of an alignment's")
     schema.add_argument("--output", metavar="FILE", type=Path, help="write it to a file")
     schema.set_defaults(run=_schema)
 
@@ -61,10 +62,10 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from readwrite_edit.recipe import dump_recipe, load_recipe, recipe_text
+    from readwrite_edit.recipe import recipe_text
 
     if args.resolved or args.overrides:
-        text = dump_recipe(load_recipe(args.name, args.overrides))
+        text = _resolved(args.name, args.overrides)
     else:
         text = recipe_text(args.name)
     print(printable(text, keep_newlines=True), end="")
@@ -86,12 +87,10 @@ def _copy(args: argparse.Namespace) -> int:
 
 
 def _validate(args: argparse.Namespace) -> int:
-    from readwrite_edit.recipe import load_recipe
-
     problems = []
     for name in args.files:
         try:
-            load_recipe(name, args.overrides)
+            _resolved(name, args.overrides)
         except RecipeError as error:
             problems.append(str(error))
         else:
@@ -102,10 +101,21 @@ def _validate(args: argparse.Namespace) -> int:
     return 0
 
 
+def _resolved(name: str, overrides: list[str]) -> str:
+    """A valid recipe of either kind as YAML, every key given."""
+    from readwrite_edit.edit.settings.reading import dump_edit_recipe, is_edit_recipe, load_edit_recipe
+    from readwrite_edit.recipe import dump_recipe, load_recipe, recipe_text
+
+    if is_edit_recipe(recipe_text(name)):
+        return dump_edit_recipe(load_edit_recipe(name, overrides))
+    return dump_recipe(load_recipe(name, overrides))
+
+
 def _schema(args: argparse.Namespace) -> int:
+    from readwrite_edit.edit.settings.reading import edit_schema
     from readwrite_edit.recipe import recipe_schema
 
-    text = json.dumps(recipe_schema(), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(edit_schema() if args.edit else recipe_schema(), indent=2, ensure_ascii=False) + "\n"
     if args.output is None:
         print(text, end="")
     else:

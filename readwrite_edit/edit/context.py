@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from readwrite_edit.align.texts import load_text, supports_chat
 from readwrite_edit.edit.metric import Metric, metric_of
 from readwrite_edit.edit.settings import EditRecipe
+from readwrite_edit.errors import EditError
 from readwrite_edit.job.session import Session
 from readwrite_edit.models.conversion import cache_folder
 from readwrite_edit.models.fingerprint import weights_hash
@@ -20,6 +22,7 @@ from readwrite_edit.models.source import ModelSource, parse_source
 from readwrite_edit.recipe.sections import ProtectedText
 from readwrite_edit.statistics import Statistics, StatisticsStore, mix, open_statistics
 from readwrite_edit.statistics.cached import cached_statistics
+from readwrite_edit.statistics.store import digest_of
 
 _RANK = 16  # where the agreement of two halves of a text is reported
 
@@ -37,6 +40,7 @@ class Context:
     session: Session
     _sites: dict[str, Statistics] = field(default_factory=dict)
     _metrics: dict[str, Metric] = field(default_factory=dict)
+    _digests: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def source(self) -> ModelSource:
@@ -71,6 +75,19 @@ class Context:
         """Hash of the model's weights."""
         return weights_hash(self.model)
 
+    def again(self, recipe: EditRecipe) -> Context:
+        """A context for another edit of the same model over the same statistics; nothing is loaded twice.
+
+        Raises:
+            EditError: The recipes differ in their model or statistics.
+        """
+        if (recipe.model, recipe.statistics) != (self.recipe.model, self.recipe.statistics):
+            raise EditError("another model or other statistics need a context of their own")
+        other = Context(recipe, self.session, self._sites, self._metrics, self._digests)
+        loaded = ("source", "tokenizer", "pathways", "model", "fingerprint")
+        other.__dict__.update({name: self.__dict__[name] for name in loaded if name in self.__dict__})
+        return other
+
     def statistics(self, projections: Iterable[Projection]) -> Statistics:
         """Second moments of what the projections read, over the recipe's texts; from the cache where it has them.
 
@@ -79,11 +96,14 @@ class Context:
         """
         wanted = {projection.site: projection for projection in projections}
         if self.recipe.statistics.file is not None:
-            return open_statistics(self.recipe.statistics.file)
+            found = open_statistics(self.recipe.statistics.file)
+            self._digests |= {site: digest_of(found, site) for site in wanted if site in found.sites}
+            return found
         lacking = [projection for site, projection in wanted.items() if site not in self._sites]
         if lacking:
             found = self.statistics_of(self.recipe.statistics.texts, lacking, title="statistics' text")
             self._sites |= dict.fromkeys(found.sites, found)
+            self._digests |= {site: digest_of(found, site) for site in found.sites}
         sites = {site: self._sites[site].sites[site] for site in wanted}
         return Statistics(sites, min(moments.count for moments in sites.values()))
 
@@ -118,6 +138,14 @@ class Context:
             )
             parts.append((part, text.weight))
         return mix(parts) if len(parts) != 1 else parts[0][0]
+
+    @property
+    def statistics_hash(self) -> str | None:
+        """SHA-256 over the sums of every site that was used; None where none was."""
+        if not self._digests:
+            return None
+        named = "".join(f"{site}\0{digest}\n" for site, digest in sorted(self._digests.items()))
+        return hashlib.sha256(named.encode()).hexdigest()
 
     def metric(self, projection: Projection) -> Metric:
         """C of what a projection reads, fit to be inverted.

@@ -58,6 +58,8 @@ class Plan:
     Attributes:
         changes: ΔW of each matrix that changes.
         why: Which layers and why, in a sentence.
+        title: What it does in a few words, such as ``Eiffel Tower → Rome``.
+        facts: Associations that it makes, as ``prompt``, ``subject`` and ``target``: contradictions are found by them.
         prompts: What to measure before and after.
         effect: What controls are ranked by; None where nothing was aimed at (``extract``).
         tables: Name to table of the intervention's own (values found, retained energy, the causal trace).
@@ -67,6 +69,8 @@ class Plan:
 
     changes: tuple[Change, ...]
     why: str
+    title: str = ""
+    facts: tuple[Mapping[str, str], ...] = ()
     prompts: tuple[Prompt, ...] = ()
     effect: Effect | None = None
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)

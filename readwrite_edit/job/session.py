@@ -1,4 +1,4 @@
-"""What a running probe may use: words for the user, the run folder's records, and whether to stop."""
+"""What a running probe or edit may use: words for the user, the run folder's records, and whether to stop."""
 
 from __future__ import annotations
 
@@ -17,19 +17,27 @@ from readwrite_edit.terminal import printable
 
 
 class StopAskedError(Exception):
-    """Someone asked the probe to stop; what it has measured is kept."""
+    """Someone asked the run to stop; what it has measured is kept."""
 
 
 class Session:
-    """A probe's surroundings. Without a writer, as from Python, it is silent and nothing is kept.
+    """A run's surroundings. Without a writer, as from Python, it is silent and nothing is kept.
 
     Args:
         writer: Of the run folder.
         interrupted: Whether a signal asked for an end.
+        aloud: Speak and show bars also without a writer, as before a run folder exists.
     """
 
-    def __init__(self, writer: RunWriter | None = None, interrupted: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        writer: RunWriter | None = None,
+        interrupted: Callable[[], bool] = lambda: False,
+        *,
+        aloud: bool = False,
+    ) -> None:
         self._writer, self._interrupted = writer, interrupted
+        self._aloud = aloud or writer is not None
         self._bar: tqdm[Any] | None = None
 
     @property
@@ -39,7 +47,7 @@ class Session:
 
     def say(self, sentence: str) -> None:
         """Tell whoever watches; the console log keeps it."""
-        if self._writer is not None:
+        if self._aloud:
             tqdm.write(printable(sentence), file=sys.stderr)
 
     def advance(self, done: int, total: int, unit: str = "step") -> None:
@@ -48,14 +56,15 @@ class Session:
         Raises:
             StopAskedError: A stop was asked for.
         """
-        if self._writer is None:
+        if not self._aloud:
             return
         if self._bar is None or self._bar.total != total:
             self.close()
             self._bar = tqdm(total=total, unit=unit, file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
         self._bar.update(done - self._bar.n)
-        self._writer.heartbeat(done, total)
-        if done < total and (self._interrupted() or self._writer.stop_requested()):
+        if self._writer is not None:
+            self._writer.heartbeat(done, total)
+        if done < total and (self._interrupted() or (self._writer is not None and self._writer.stop_requested())):
             raise StopAskedError
 
     def log_metrics(self, step: int, values: Mapping[str, float], kind: str = "train") -> None:

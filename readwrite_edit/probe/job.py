@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from readwrite_edit.align.trouble import as_run_error
 from readwrite_edit.durable import finite_or_none, write_json
 from readwrite_edit.errors import RunError
+from readwrite_edit.job.carrying import carry_out
 from readwrite_edit.job.result import Result, write_tables
-from readwrite_edit.job.session import Session, StopAskedError
+from readwrite_edit.job.session import Session
 from readwrite_edit.probe.settings import dump_settings, load_settings
 from readwrite_edit.probe.settings.base import ProbeSettings
 from readwrite_edit.report import write_report
-from readwrite_edit.runs.console import tee_console
 from readwrite_edit.runs.folder import FolderError, RunFolder
 from readwrite_edit.runs.lock import is_locked
 from readwrite_edit.runs.reader import read_run
@@ -100,30 +99,16 @@ def _carry_out(
 ) -> ProbeOutcome:
     """Measure and write, with the folder's state true at every end."""
     folder = writer.folder
-    with writer, tee_console(folder.console):
-        session = Session(writer, lambda: interruption.asked)
-        try:
-            with interruption.patiently():
-                result = measure(session)
-            session.close()
-            _write(settings, result, folder)
-        except StopAskedError:
-            session.close()
-            writer.mark("stopped")
-            session.say(f"stopped; go on with: {_RESUME} {shlex.quote(str(folder.path))}")
-            return ProbeOutcome(folder, None, interruption.asked)
-        except KeyboardInterrupt:
-            writer.mark("stopped")
-            raise
-        except Exception as error:
-            known = as_run_error(error, folder.path, resume=_RESUME, less="--batch-size or --max-length")
-            if known is None:
-                raise
-            raise known from error
-        finally:
-            session.close()
-        writer.mark("finished")
-    return ProbeOutcome(folder, result)
+
+    def work(session: Session) -> Result:
+        result = measure(session)
+        session.close()
+        _write(settings, result, folder)
+        return result
+
+    again = f"go on with {_RESUME} {shlex.quote(str(folder.path))}"
+    result = carry_out(writer, interruption, work, again=again, less="--batch-size or --max-length")
+    return ProbeOutcome(folder, result, result is None and interruption.asked)
 
 
 def _write(settings: ProbeSettings, result: Result, folder: RunFolder) -> None:

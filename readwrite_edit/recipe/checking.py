@@ -9,25 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from readwrite_edit.recipe.problems import Origin, Problem, all_in_one
-from readwrite_edit.recipe.schema import SECTIONS, Recipe
-from readwrite_edit.recipe.section import CONFLICT
-from readwrite_edit.recipe.wording import missing_key, unknown_key, value_at, wrong_value
+from readwrite_edit.recipe.section import CONFLICT, Section
+from readwrite_edit.recipe.wording import missing_key, sections_of, unknown_key, value_at, wrong_value
 from readwrite_edit.recipe.yaml_nodes import Path
 
 MOST_EXPLAINED = 200
 _STAND_IN = "stand-in"
+Root = TypeVar("Root", bound=Section)
 
 
-def check(value: dict[str, Any], origins: Mapping[Path, Origin], known: list[Problem]) -> Recipe:
+def check(root: type[Root], value: dict[str, Any], origins: Mapping[Path, Origin], known: list[Problem]) -> Root:
     """Validate a recipe as a whole.
 
     Args:
+        root: The class of the whole recipe.
         value: The recipe as plain values.
         origins: Where each path of it came from; the empty path must be there.
         known: Problems found while reading, reported with those found here.
@@ -35,7 +36,7 @@ def check(value: dict[str, Any], origins: Mapping[Path, Origin], known: list[Pro
     Raises:
         RecipeError: One line for each problem.
     """
-    checker = _Checker(deepcopy(value), origins)
+    checker = _Checker(root, deepcopy(value), origins)
     checker.gone.update(problem.path for problem in known if problem.path)
     recipe = checker.run()
     problems = [*known, *checker.problems]
@@ -44,18 +45,20 @@ def check(value: dict[str, Any], origins: Mapping[Path, Origin], known: list[Pro
     return recipe
 
 
-class _Checker:
-    def __init__(self, value: dict[str, Any], origins: Mapping[Path, Origin]):
+class _Checker(Generic[Root]):
+    def __init__(self, root: type[Root], value: dict[str, Any], origins: Mapping[Path, Origin]):
+        self.root = root
+        self.sections = sections_of(root)
         self.value = value
         self.origins = origins
         self.problems: list[Problem] = []
         self.gone: set[Path] = set()
 
-    def run(self) -> Recipe | None:
+    def run(self) -> Root | None:
         """Check, take out what is wrong, check again; each round changes at least one key."""
         while True:
             try:
-                return Recipe.model_validate(self.value)
+                return self.root.model_validate(self.value)
             except ValidationError as error:
                 details = error.errors(include_url=False, include_input=False)
             wrong = [_without_index(path) for detail in details for path in self._causes(detail)]
@@ -76,17 +79,17 @@ class _Checker:
     def _follows(self, error: ErrorDetails, path: Path) -> bool:
         """Whether an error says nothing of its own: its cause is reported as another."""
         if error["type"] == "missing":
-            return path[-1] in SECTIONS  # the next round reports what the section lacks
+            return path[-1] in self.sections  # the next round reports what the section lacks
         return error["type"] == "too_short" and bool(value_at(self.value, path)[1])  # wrong items do not count
 
     def _words(self, error: ErrorDetails, path: Path) -> str:
         if len(self.problems) > MOST_EXPLAINED:
             return error["msg"]
         if error["type"] == "missing":
-            return missing_key(path)
+            return missing_key(path, self.root)
         if error["type"] == "extra_forbidden":
-            return unknown_key(path)
-        return wrong_value(error, value_at(self.value, path)[1], path)
+            return unknown_key(path, self.root)
+        return wrong_value(error, value_at(self.value, path)[1], path, self.root)
 
     def _conflict(self, error: ErrorDetails) -> list[Path]:
         section = self._existing(error["loc"])
@@ -101,7 +104,7 @@ class _Checker:
     def _conflict_words(self, error: ErrorDetails, path: Path) -> str:
         there, given = value_at(self.value, path)
         message = error["ctx"]["message"]
-        return wrong_value(error, given, path) if there and not isinstance(given, list | dict) else message
+        return wrong_value(error, given, path, self.root) if there and not isinstance(given, list | dict) else message
 
     def _report(self, path: Path, source: Path, message: str) -> None:
         self.problems.append(Problem(self._origin(source), path, message))
@@ -124,7 +127,7 @@ class _Checker:
         _, parent = value_at(self.value, path[:-1])
         if not path or not isinstance(parent, dict):
             return False
-        if path[-1] in SECTIONS and path[-1] not in parent:
+        if path[-1] in self.sections and path[-1] not in parent:
             parent[path[-1]] = {}  # not gone: what it lacks is reported in the next round
             return True
         self.gone.add(path)

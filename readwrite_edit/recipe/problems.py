@@ -31,6 +31,11 @@ class Origin:
         """The override given at this position of the command line."""
         return cls(True, position, f"--set {shortened(printable(text))}")
 
+    @classmethod
+    def option(cls, label: str, position: int) -> Origin:
+        """An option or argument of the command line's own, such as ``--margin``."""
+        return cls(True, position, label)
+
 
 @dataclass(frozen=True)
 class Problem:

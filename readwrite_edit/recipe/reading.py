@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import yaml
 
 from readwrite_edit.errors import RecipeError
 from readwrite_edit.recipe.catalogue import find_recipe
-from readwrite_edit.recipe.checking import check
+from readwrite_edit.recipe.checking import Root, check
 from readwrite_edit.recipe.overrides import apply_overrides
 from readwrite_edit.recipe.problems import Origin, Problem
 from readwrite_edit.recipe.schema import Recipe
+from readwrite_edit.recipe.section import Section
 from readwrite_edit.recipe.wording import shown
 from readwrite_edit.recipe.yaml_nodes import Document, read_document, write_document
 from readwrite_edit.recipe.yaml_nodes import Path as KeyPath
@@ -24,7 +25,7 @@ LARGEST_BYTES = 2**18
 
 
 def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and validate it as a whole.
+    """Read the recipe of an alignment and validate it as a whole.
 
     Args:
         path_or_name: A file, or the name of a shipped recipe (with or without .yaml).
@@ -37,7 +38,22 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Reci
 
 
 def parse_recipe(text: str, *, source: str = "recipe", overrides: Sequence[str] = ()) -> Recipe:
-    """Validate the text of a recipe; ``source`` is its name in messages.
+    """Validate the text of an alignment's recipe; ``source`` is its name in messages.
+
+    Raises:
+        RecipeError: One line for each problem.
+    """
+    return parse_as(Recipe, text, source=source, overrides=overrides)
+
+
+def parse_as(root: type[Root], text: str, *, source: str = "recipe", overrides: Sequence[str] = ()) -> Root:
+    """Validate the text of a recipe of any kind.
+
+    Args:
+        root: The class of the whole recipe.
+        text: YAML.
+        source: Its name in messages.
+        overrides: ``key=value`` each, as given with ``--set``.
 
     Raises:
         RecipeError: One line for each problem.
@@ -49,14 +65,33 @@ def parse_recipe(text: str, *, source: str = "recipe", overrides: Sequence[str] 
     origins: dict[KeyPath, Origin] = {path: Origin.line(source, line) for path, line in document.lines.items()}
     problems = [Problem(Origin.line(source, line), path, message) for line, path, message in document.problems]
     apply_overrides(document.value, origins, overrides, problems)
-    return check(document.value, origins, problems)
+    return check(root, document.value, origins, problems)
 
 
-def dump_recipe(recipe: Recipe) -> str:
+def check_values(
+    root: type[Root], value: dict[str, Any], origins: Mapping[KeyPath, Origin], overrides: Sequence[str] = ()
+) -> Root:
+    """Validate a recipe that was put together elsewhere, such as from a command's options.
+
+    Args:
+        root: The class of the whole recipe.
+        value: The recipe as plain values; changed by the overrides.
+        origins: Where each path of it came from; the empty path must be there.
+        overrides: ``key=value`` each, as given with ``--set``.
+
+    Raises:
+        RecipeError: One line for each problem.
+    """
+    places, problems = dict(origins), list[Problem]()
+    apply_overrides(value, places, overrides, problems)
+    return check(root, value, places, problems)
+
+
+def dump_recipe(recipe: Section) -> str:
     """The recipe as YAML: every key, in the order of the schema; ``parse_recipe`` gives it back."""
     content: dict[str, Any] = recipe.model_dump(mode="json")
-    if content["provenance"] is None:
-        del content["provenance"]
+    if content.get("provenance") is None:
+        content.pop("provenance", None)
     return write_document(content)
 
 

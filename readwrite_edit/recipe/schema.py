@@ -24,6 +24,7 @@ SECTIONS: dict[str, type[Section]] = {
     "geometry": Geometry,
     "evaluation": Evaluation,
 }
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class Recipe(Section):
@@ -62,7 +63,7 @@ class Recipe(Section):
 def recipe_schema() -> dict[str, Any]:
     """JSON schema (draft 2020-12) of a recipe, for editors that complete and check YAML."""
     schema = Recipe.model_json_schema(mode="validation")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "readwrite-edit recipe"}
+    return {"$schema": DIALECT, **schema, "title": "readwrite-edit recipe"}
 
 
 def recipe_hash(recipe: Recipe) -> str:

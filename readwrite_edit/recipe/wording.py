@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from readwrite_edit.recipe.owned import OWNED
 from readwrite_edit.recipe.problems import shortened
-from readwrite_edit.recipe.schema import SECTIONS, Recipe
+from readwrite_edit.recipe.schema import Recipe
 from readwrite_edit.recipe.section import Section
 from readwrite_edit.recipe.yaml_nodes import Path
 from readwrite_edit.terminal import printable
@@ -55,16 +55,17 @@ def shown(value: object) -> str:
     return shortened(printable(text[: 4 * _LONGEST_VALUE]), _LONGEST_VALUE)
 
 
-def wrong_value(error: ErrorDetails, given: object, path: Path) -> str:
+def wrong_value(error: ErrorDetails, given: object, path: Path, root: type[Section] = Recipe) -> str:
     """What a value is and what was expected instead.
 
     Args:
         error: pydantic's account of it.
         given: The value in the recipe.
         path: Where it stands.
+        root: The class of the whole recipe.
     """
     described = error["type"] == "string_pattern_mismatch"
-    return f"got {shown(given)}; {f'expected {_description(path)}' if described else _expected(error, given)}"
+    return f"got {shown(given)}; {f'expected {_description(path, root)}' if described else _expected(error, given)}"
 
 
 def _expected(error: ErrorDetails, given: object) -> str:
@@ -87,26 +88,26 @@ def _one_of(names: list[str], given: object) -> str:
     return f"expected {'one of ' if len(names) > 1 else ''}{', '.join(names)}{hint}"
 
 
-def missing_key(path: Path) -> str:
+def missing_key(path: Path, root: type[Section] = Recipe) -> str:
     """What a required key should hold."""
-    return f"missing; expected {_description(path)}"
+    return f"missing; expected {_description(path, root)}"
 
 
-def _description(path: Path) -> str:
-    section = section_at(path[:-1])
+def _description(path: Path, root: type[Section]) -> str:
+    section = section_at(path[:-1], root)
     field = section.model_fields.get(str(path[-1])) if section else None
     return f"text: {field.description}" if field else "text"
 
 
-def unknown_key(path: Path) -> str:
+def unknown_key(path: Path, root: type[Section] = Recipe) -> str:
     """Why a key is not accepted and which one may have been meant."""
-    key, section = str(path[-1]), section_at(path[:-1])
-    if key in OWNED:
+    key, section = str(path[-1]), section_at(path[:-1], root)
+    if key in OWNED and root is Recipe:
         return f"can not be set in a recipe: {OWNED[key]}"
     if key == "lora_alpha":
         return f"can not be set in a recipe: {_LORA_ALPHA}"
     siblings = list(section.model_fields) if section else []
-    elsewhere = _keys_named(key)
+    elsewhere = _keys_named(key, root)
     if elsewhere:
         return f"unknown key; did you mean {' or '.join(elsewhere)}?"
     near = get_close_matches(key[:_LONGEST_VALUE], siblings, n=1)
@@ -117,15 +118,21 @@ def unknown_key(path: Path) -> str:
     return f"unknown key; expected one of {', '.join(siblings)}" if siblings else "unknown key"
 
 
-def _keys_named(key: str) -> list[str]:
-    if key in _OTHER_NAMES:
+def _keys_named(key: str, root: type[Section]) -> list[str]:
+    if key in _OTHER_NAMES and root is Recipe:
         return [_OTHER_NAMES[key]]
-    return [f"{name}.{key}" for name, section in SECTIONS.items() if key in section.model_fields][:3]
+    return [f"{name}.{key}" for name, section in sections_of(root).items() if key in section.model_fields][:3]
 
 
-def section_at(path: Path) -> type[Section] | None:
+def sections_of(root: type[Section]) -> dict[str, type[Section]]:
+    """The sections of a whole recipe by their names."""
+    found = {name: _section_in(field.annotation) for name, field in root.model_fields.items()}
+    return {name: section for name, section in found.items() if section is not None}
+
+
+def section_at(path: Path, root: type[Section] = Recipe) -> type[Section] | None:
     """The class that describes what stands at a path of a recipe."""
-    section: type[Section] | None = Recipe
+    section: type[Section] | None = root
     for part in path:
         if isinstance(part, int):
             continue

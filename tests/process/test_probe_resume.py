@@ -206,7 +206,7 @@ def test_a_signal_stops_it_with_130_and_a_second_process_is_refused(place: Place
     process.send(number)
     (place / "go").touch()
     assert process.wait() == 130
-    assert "stopped; go on with: readwrite-edit probe resume run" in process.console()
+    assert "stopped; go on with readwrite-edit probe resume run" in process.console()
     assert _state(place)["status"] == "stopped" and not (place / "run" / "geometry.parquet").exists()
     process = place.start([], "resume", "run")
     assert process.wait() == 0, process.console()

@@ -12,8 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from readwrite_edit.cli import build_parser, main
-from readwrite_edit.cli import probe as command
+from readwrite_edit.cli import build_parser, main, options
 from readwrite_edit.job.result import Result
 from readwrite_edit.probe import job
 from readwrite_edit.probe.settings import PROBES, dump_settings, load_settings, settings_class
@@ -181,7 +180,7 @@ def test_settings_survive_their_recipe_and_what_is_none_is_refused(tmp_path: Pat
 
 def test_plain_types() -> None:
     fields = settings_class("delta").model_fields
-    plain = {name: command._plain_type(fields[name].annotation) for name in ("k", "layers", "modules", "tuned", "gain")}
+    plain = {name: options._plain_type(fields[name].annotation) for name in ("k", "layers", "modules", "tuned", "gain")}
     assert plain == {
         "k": (int, False),
         "layers": (int, True),

@@ -6,8 +6,20 @@ import pytest
 import yaml
 
 from readwrite_edit.cli import main
+from readwrite_edit.edit.settings import INTERVENTIONS, EditRecipe
+from readwrite_edit.edit.settings.reading import dump_edit_recipe, load_edit_recipe
 from readwrite_edit.recipe import dump_recipe, find_recipe, load_recipe, parse_recipe, shipped_recipes
+from readwrite_edit.recipe.reading import parse_as
 
+EDITS = [
+    "edit_associate",
+    "edit_attend",
+    "edit_erase",
+    "edit_extract",
+    "edit_project",
+    "edit_project_adapter",
+    "edit_steer",
+]
 NAMES = [
     "dpo_contrastive",
     "dpo_lora",
@@ -21,7 +33,7 @@ NAMES = [
 
 
 def test_these_recipes_ship():
-    assert [recipe.name for recipe in shipped_recipes()] == NAMES
+    assert [recipe.name for recipe in shipped_recipes()] == [*NAMES, *EDITS]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -32,6 +44,19 @@ def test_a_shipped_recipe_says_what_it_is_and_reads_back(name):
     assert f"# Run:   readwrite-edit align --recipe {name}.yaml\n" in text
     recipe = load_recipe(name)
     assert parse_recipe(dump_recipe(recipe)) == recipe
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_shipped_edit_says_what_it_is_and_reads_back(name):
+    shipped = next(recipe for recipe in shipped_recipes() if recipe.name == name)
+    assert shipped.title and shipped.needs
+    assert f"# Run:   readwrite-edit edit --recipe {name}.yaml\n" in shipped.path.read_text(encoding="utf-8")
+    recipe = load_edit_recipe(name)
+    assert parse_as(EditRecipe, dump_edit_recipe(recipe)) == recipe
+
+
+def test_every_intervention_ships_an_example():
+    assert {load_edit_recipe(name).kind for name in EDITS} == set(INTERVENTIONS)
 
 
 def test_shipped_recipes_differ_where_they_say():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -10,13 +10,15 @@ from readwrite_edit.edit.settings.associate import Associate
 from readwrite_edit.edit.settings.attend import Attend
 from readwrite_edit.edit.settings.base import Controls, Intervention, Ledger, Measure, Statistics
 from readwrite_edit.edit.settings.extract import Extract, ProjectAdapter
-from readwrite_edit.edit.settings.project import Project, Steer
+from readwrite_edit.edit.settings.project import Project
+from readwrite_edit.edit.settings.steer import Steer
 from readwrite_edit.recipe.section import Section, conflict
 from readwrite_edit.recipe.sections import Model
 
 INTERVENTIONS: dict[str, type[Intervention]] = {
     kind.KIND: kind for kind in (Associate, Attend, Project, Steer, Extract, ProjectAdapter)
 }
+_WITH_DEFAULTS = ("statistics", "measure", "controls", "ledger")
 
 
 class EditRecipe(Section):
@@ -36,6 +38,14 @@ class EditRecipe(Section):
     provenance: dict[str, str] | None = Field(
         default=None, description="Written by a run into its own copy: versions of packages, hashes of the model."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, value: Any) -> Any:
+        """A section whose every key is commented out reads as null: it stands for its defaults."""
+        if not isinstance(value, dict):
+            return value
+        return {key: {} if item is None and key in _WITH_DEFAULTS else item for key, item in value.items()}
 
     @model_validator(mode="after")
     def _one_intervention(self) -> Self:

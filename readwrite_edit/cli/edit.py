@@ -1,0 +1,186 @@
+"""``readwrite-edit edit``: one targeted change in closed form, by a recipe or by options, and the ledger of edits.
+
+The options of each intervention are the fields of its section of the recipe,
+read when the command is used, so that other commands do not pay for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from readwrite_edit.errors import RecipeError
+
+if TYPE_CHECKING:
+    from readwrite_edit.edit.job import EditOutcome
+    from readwrite_edit.edit.settings import EditRecipe
+
+_INTERRUPTED = 130
+_FORMATS = ("table", "json")
+# Options of every intervention's short form: where each stands in the recipe.
+_COMMON = {
+    "controls": (("controls", "count"), int, "N", "random controls of each matching; 0 switches controls off"),
+    "statistics": (("statistics", "file"), str, "FILE", "a statistics file, instead of collecting them"),
+    "ledger": (("ledger", "folder"), str, "DIR", "folder of ledgers (default: edits)"),
+    "name": (("ledger", "name"), str, "NAME", "name of the entry in the ledger"),
+    "dtype": (("model", "dtype"), str, "TYPE", "type of the weights: auto, float32, bfloat16 or float16"),
+    "device": (("model", "device"), str, "DEVICE", "cpu or cuda; by default a GPU where there is one"),
+}
+
+
+def add_parser(commands: Any) -> None:
+    """Add ``edit`` with its interventions, ``locate`` and the ledger's commands."""
+    parser = commands.add_parser(
+        "edit",
+        help="make one targeted change in closed form, with its price and its controls",
+        description="Change one thing in a model in closed form: by a recipe, or by an intervention and its options.",
+        epilog="Example: readwrite-edit edit associate bundled:smollm2-135m-instruct --subject 'Eiffel Tower' "
+        "--prompt 'The Eiffel Tower is in the city of' --target ' Rome'",
+    )
+    parser.fill = _fill
+
+
+def _fill(parser: argparse.ArgumentParser) -> None:
+    """Add the options and subcommands; called when the command is used."""
+    from readwrite_edit.cli.edit_ledger import add_parsers
+    from readwrite_edit.cli.options import add_recipe_options
+    from readwrite_edit.edit.settings import INTERVENTIONS
+
+    parser.add_argument("--recipe", metavar="FILE", help="a recipe file, or the name of one that ships")
+    _add_running(parser)
+    parser.set_defaults(run=_by_recipe)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    for kind, section in INTERVENTIONS.items():
+        name = kind.replace("_", "-")
+        one = actions.add_parser(name, help=section.HELP, description=f"Edit: {section.HELP}.")
+        _add_model(one, kind)
+        add_recipe_options(one, section)
+        _add_running(one)
+        for option, (_, kind_of, metavar, help_text) in _COMMON.items():
+            one.add_argument(f"--{option}", type=kind_of, metavar=metavar, help=help_text)
+        one.set_defaults(run=_by_options, kind=kind)
+    _add_locate(actions)
+    add_parsers(actions)
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of the recipe")
+    parser.add_argument("--run-dir", metavar="DIR", type=Path, help="run folder (default: runs/<time>-edit-<kind>)")
+    parser.add_argument("--dry-run", action="store_true", help="compute the edit and its price; write nothing")
+    parser.add_argument("--format", choices=_FORMATS, default="table", help="of the result (default: %(default)s)")
+
+
+def _add_model(parser: argparse.ArgumentParser, kind: str) -> None:
+    what = "Hub id (owner/name@revision), folder, .gguf file or bundled:NAME"
+    if kind == "project_adapter":
+        parser.add_argument("--model", metavar="MODEL", help=f"base of the adapter, where its own is not meant: {what}")
+    else:
+        parser.add_argument("model", metavar="MODEL", help=what)
+
+
+def _add_locate(actions: Any) -> None:
+    from readwrite_edit.cli.options import add_options
+    from readwrite_edit.edit.settings.locate import LocateSettings
+
+    locate = actions.add_parser("locate", help=LocateSettings.HELP, description=f"{LocateSettings.HELP}.")
+    add_options(locate, LocateSettings)
+    locate.add_argument("--run-dir", metavar="DIR", type=Path, help="run folder (default: runs/<time>-edit-locate)")
+    locate.add_argument("--format", choices=_FORMATS, default="table", help="of the result (default: %(default)s)")
+    locate.set_defaults(run=_locate)
+
+
+def _by_recipe(args: argparse.Namespace) -> int:
+    if not args.recipe:
+        raise RecipeError("give --recipe FILE, or an intervention: readwrite-edit edit --help lists them")
+    from readwrite_edit.edit.settings.reading import load_edit_recipe
+
+    return _edit(load_edit_recipe(args.recipe, args.set), Path(args.recipe).stem, args)
+
+
+def _by_options(args: argparse.Namespace) -> int:
+    from readwrite_edit.edit.settings.reading import edit_recipe_of
+
+    options = [*_model_options(args), *_field_options(args), *_common_options(args)]
+    return _edit(edit_recipe_of(options, args.set), f"edit-{args.kind.replace('_', '-')}", args)
+
+
+def _model_options(args: argparse.Namespace) -> Iterator[tuple[tuple[str, ...], str, Any]]:
+    named = args.model
+    if named is None:
+        from readwrite_edit.cli.options import field_dest
+        from readwrite_edit.edit.extract import base_of_adapter
+
+        named = base_of_adapter(getattr(args, field_dest("adapter")))
+    name, at, revision = named.rpartition("@")
+    if at and not Path(named).expanduser().exists():
+        yield ("model", "path"), "MODEL", name
+        yield ("model", "revision"), "MODEL", revision
+    else:
+        yield ("model", "path"), "MODEL", named
+
+
+def _field_options(args: argparse.Namespace) -> Iterator[tuple[tuple[str, ...], str, Any]]:
+    from readwrite_edit.cli.options import given_fields
+
+    return ((tuple([args.kind, *path]), label, value) for path, label, value in given_fields(args))
+
+
+def _common_options(args: argparse.Namespace) -> Iterator[tuple[tuple[str, ...], str, Any]]:
+    for option, (path, *_) in _COMMON.items():
+        value = getattr(args, option)
+        if value is not None:
+            yield path, f"--{option}", value
+
+
+def _edit(recipe: EditRecipe, name: str, args: argparse.Namespace) -> int:
+    from readwrite_edit.cli.align import prepare_environment
+
+    prepare_environment()
+    from readwrite_edit.edit.job import prepare_edit, start_edit
+    from readwrite_edit.job.session import Session
+    from readwrite_edit.report.edit_text import preflight_text
+    from readwrite_edit.runs.folder import new_run_path
+
+    with_bars = Session(aloud=True)
+    try:
+        prepared = prepare_edit(recipe, with_bars)
+    finally:
+        with_bars.close()
+    if args.dry_run or args.format == "table":
+        print(preflight_text(prepared, form=args.format))
+    if args.dry_run:
+        return 0
+    path = args.run_dir or new_run_path(Path("runs"), name, datetime.now())
+    return _report(start_edit(prepared, path, name, shlex.join(["readwrite-edit", *sys.argv[1:]])), args)
+
+
+def _report(outcome: EditOutcome, args: argparse.Namespace) -> int:
+    if outcome.summary is None:
+        return _INTERRUPTED if outcome.interrupted else 0
+    from readwrite_edit.report.edit_text import result_text
+
+    print(result_text(outcome.folder.path, entry=outcome.entry, form=args.format))
+    return 0
+
+
+def _locate(args: argparse.Namespace) -> int:
+    from readwrite_edit.cli.align import prepare_environment
+    from readwrite_edit.edit.settings.locate import LocateSettings
+    from readwrite_edit.runs.folder import new_run_path
+
+    settings = LocateSettings.checked({name: getattr(args, name) for name in LocateSettings.model_fields})
+    prepare_environment()
+    from readwrite_edit.edit.locating import start_locating
+    from readwrite_edit.report.edit_text import result_text
+
+    path = args.run_dir or new_run_path(Path("runs"), "edit-locate", datetime.now())
+    outcome = start_locating(settings, path, shlex.join(["readwrite-edit", *sys.argv[1:]]))
+    if outcome.summary is None:
+        return _INTERRUPTED if outcome.interrupted else 0
+    print(result_text(outcome.folder.path, entry=None, form=args.format))
+    return 0

@@ -1,0 +1,247 @@
+"""An edit as a run: planned and priced first, then measured beside its controls, written, certified and entered."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from readwrite_edit.durable import finite_or_none, write_json
+from readwrite_edit.edit.context import Context
+from readwrite_edit.edit.controls import Compared, compare
+from readwrite_edit.edit.files import attach, certify_edit, detach, write_adapter
+from readwrite_edit.edit.ledger import Entry, Ledger, base_of, open_ledger
+from readwrite_edit.edit.measure import Measured, measure
+from readwrite_edit.edit.plan import Plan
+from readwrite_edit.edit.preflight import Preflight, preflight
+from readwrite_edit.edit.settings import EditRecipe
+from readwrite_edit.edit.settings.reading import dump_edit_recipe
+from readwrite_edit.errors import EditError, RunError
+from readwrite_edit.interventions.changes import Change
+from readwrite_edit.job.carrying import carry_out
+from readwrite_edit.job.result import Result, write_tables
+from readwrite_edit.job.session import Session
+from readwrite_edit.report import write_report
+from readwrite_edit.runs.folder import FolderError, RunFolder
+from readwrite_edit.runs.signals import heeding_signals
+from readwrite_edit.runs.writer import RunWriter
+
+SCHEMA = 1
+PACKAGES = ("readwrite-edit", "torch", "transformers", "peft", "safetensors", "numpy", "scipy", "pandas")
+_PLANNERS = {
+    "associate": "associate",
+    "attend": "attend",
+    "project": "project",
+    "steer": "steer",
+    "extract": "extract",
+    "project_adapter": "extract",
+}
+_LESS = "controls.per_pass or measure.tokens"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An edit that is computed and priced; nothing is written yet.
+
+    Attributes:
+        context: The model and its statistics.
+        plan: The edit.
+        price: What it will cost.
+        ledger: Where it will be entered; None where it is not.
+    """
+
+    context: Context
+    plan: Plan
+    price: Preflight
+    ledger: Ledger | None
+
+
+@dataclass(frozen=True)
+class EditOutcome:
+    """How an edit ended.
+
+    Attributes:
+        folder: The run folder.
+        summary: What ``summary.json`` holds; None where it was stopped.
+        entry: Name of its entry in the ledger; None where it was not entered.
+        interrupted: Whether a signal, not a stop request, ended it.
+    """
+
+    folder: RunFolder
+    summary: dict[str, Any] | None
+    entry: str | None = None
+    interrupted: bool = False
+
+
+def prepare_edit(recipe: EditRecipe, session: Session | None = None) -> Prepared:
+    """Compute an edit and its price; everything that can be refused is refused here.
+
+    Args:
+        recipe: What to change in which model.
+        session: Words for the user; silent by default.
+
+    Raises:
+        ReadWriteEditError: The recipe does not fit the model, the texts or the ledger.
+    """
+    context = Context(recipe, session or Session())
+    plan = _planner(recipe.kind)(context)
+    ledger = _ledger(context, plan)
+    earlier = {} if ledger is None else _earlier(ledger, context)
+    return Prepared(context, plan, preflight(context, plan, earlier), ledger)
+
+
+def start_edit(prepared: Prepared, path: Path, name: str, command: str) -> EditOutcome:
+    """Measure, compare, write and enter a prepared edit in a new run folder.
+
+    Args:
+        prepared: From :func:`prepare_edit`.
+        path: Run folder, missing or empty.
+        name: Of the recipe, for lists.
+        command: The command line that asked for it, kept with the results.
+
+    Raises:
+        ReadWriteEditError: The folder can not be used, or the run failed; the folder then says why.
+    """
+    if path.is_dir() and any(path.iterdir()):
+        raise FolderError(f"{path} is not empty: name a new folder")
+    context = prepared.context
+    recipe = context.recipe.model_copy(update={"provenance": _provenance(context)})
+    with heeding_signals() as interruption:
+        text = dump_edit_recipe(recipe, command=command)
+        writer = RunWriter.start(path, recipe_text=text, recipe_name=name, kind="edit")
+
+        def work(session: Session) -> tuple[dict[str, Any], str | None]:
+            context.session = session
+            return _work(prepared, writer.folder, command)
+
+        found = carry_out(writer, interruption, work, again="start it anew", less=_LESS)
+    if found is None:
+        return EditOutcome(writer.folder, None, None, interruption.asked)
+    return EditOutcome(writer.folder, *found)
+
+
+def _work(prepared: Prepared, folder: RunFolder, command: str) -> tuple[dict[str, Any], str | None]:
+    """Controls on the bare model, measurements through the adapter, files, certificate, ledger."""
+    context, plan = prepared.context, prepared.plan
+    compared = compare(context, plan)
+    measured, certificate = _adapted(prepared, folder)
+    context.session.close()
+    result = _result(prepared, measured, compared)
+    write_tables(result, folder.path)
+    summary = _summary(prepared, result, measured, certificate, command)
+    write_json(folder.summary, summary)
+    write_report(folder.path)
+    if certificate is not None and not certificate["passed"]:
+        failed = [f"{check['name']}: {check['detail']}" for check in certificate["checks"] if not check["passed"]]
+        raise RunError(f"the adapter does not satisfy its certificate ({'; '.join(failed)}); see {folder.report}")
+    return summary, _enter(prepared, folder, summary)
+
+
+def _adapted(prepared: Prepared, folder: RunFolder) -> tuple[Measured, dict[str, Any] | None]:
+    """Measure the model with the stock adapter on it, save the adapter and check the saved files."""
+    context, plan = prepared.context, prepared.plan
+    if not context.recipe.measure.certify:
+        write_adapter(context, None, plan.changes, folder.adapter)
+        return Measured.nothing(), None
+    model = attach(context.model, plan.changes)
+    try:
+        measured = measure(context, plan, model)
+        write_adapter(context, model, plan.changes, folder.adapter)
+    finally:
+        detach(model)
+    return measured, certify_edit(context, folder.adapter).as_dict()
+
+
+def _result(prepared: Prepared, measured: Measured, compared: Compared) -> Result:
+    """Everything that was found, as tables and figures."""
+    plan, price = prepared.plan, prepared.price
+    own = {**plan.tables, **price.tables, **measured.tables, **compared.tables}
+    main = next((name for name in ("effects", "metrics", "matrices") if name in own), "preflight")
+    return Result(
+        main=main,
+        tables=own,
+        verdict=compared.verdict,
+        figures={**plan.figures, **price.figures, **measured.figures, **compared.figures},
+        notes=(*plan.notes, *price.notes, *measured.notes, *compared.notes),
+    )
+
+
+def _summary(
+    prepared: Prepared, result: Result, measured: Measured, certificate: dict[str, Any] | None, command: str
+) -> dict[str, Any]:
+    recipe, plan = prepared.context.recipe, prepared.plan
+    return {
+        "schema": SCHEMA,
+        "edit": recipe.kind,
+        "title": title_of(plan, recipe),
+        "why": plan.why,
+        "main": result.main,
+        "tables": sorted(result.tables),
+        "verdict": result.verdict,
+        "notes": list(result.notes),
+        "figures": finite_or_none(result.figures),
+        "generations": [dict(item) for item in measured.generations],
+        "certificate": certificate,
+        "controls": recipe.controls.count,
+        "command": command,
+    }
+
+
+def title_of(plan: Plan, recipe: EditRecipe) -> str:
+    """What an edit does in a few words."""
+    return plan.title or recipe.kind.replace("_", " ")
+
+
+def _ledger(context: Context, plan: Plan) -> Ledger | None:
+    """The model's ledger, once it is certain that the edit can be entered there."""
+    options = context.recipe.ledger
+    if not options.enter or not context.recipe.measure.certify:
+        return None
+    ledger = open_ledger(Path(options.folder), base_of(context))
+    if options.name is not None:
+        ledger.check_free(options.name)
+    for entry in ledger.contradicting(plan.facts):
+        raise EditError(
+            f"this contradicts '{entry.name}' ({entry.title}), which is in force: take that back first with "
+            f"readwrite-edit edit undo {entry.name}, or leave this one out of the ledger (--set ledger.enter=false)"
+        )
+    return ledger
+
+
+def _earlier(ledger: Ledger, context: Context) -> Mapping[str, tuple[Change, ...]]:
+    return {entry.name: ledger.changes_of(entry, context.pathways) for entry in ledger.active}
+
+
+def _enter(prepared: Prepared, folder: RunFolder, summary: dict[str, Any]) -> str | None:
+    """Enter the finished edit; returns the entry's name."""
+    if prepared.ledger is None:
+        return None
+    context, plan = prepared.context, prepared.plan
+    entry: Entry = prepared.ledger.add(
+        name=context.recipe.ledger.name,
+        kind=context.recipe.kind,
+        title=summary["title"],
+        facts=plan.facts,
+        run=folder,
+        statistics_sha256=context.statistics_hash,
+        predicted_damage=prepared.price.predicted_damage,
+        measured=summary["figures"],
+    )
+    return entry.name
+
+
+def _planner(kind: str) -> Callable[[Context], Plan]:
+    module = importlib.import_module(f"readwrite_edit.edit.{_PLANNERS[kind]}")
+    plan: Callable[[Context], Plan] = getattr(module, f"plan_{kind}")
+    return plan
+
+
+def _provenance(context: Context) -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    weights = context.fingerprint if context.recipe.measure.certify else None
+    own = {"weights_sha256": weights, "statistics_sha256": context.statistics_hash}
+    return {**versions, "python": sys.version.split()[0], **{name: text for name, text in own.items() if text}}

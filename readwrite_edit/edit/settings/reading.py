@@ -1,0 +1,88 @@
+"""Reading an edit's recipe from a file, from text or from the command line's short form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path as FilePath
+from typing import Any
+
+import yaml
+
+from readwrite_edit.edit.settings.recipe import INTERVENTIONS, EditRecipe
+from readwrite_edit.errors import RecipeError
+from readwrite_edit.recipe.problems import Origin
+from readwrite_edit.recipe.reading import check_values, parse_as, recipe_text
+from readwrite_edit.recipe.schema import DIALECT
+from readwrite_edit.recipe.yaml_nodes import Path, read_document, write_document
+from readwrite_edit.terminal import printable
+
+_OF_ALIGN = {"data", "adapter", "objective", "train"}
+
+
+def load_edit_recipe(path_or_name: str | FilePath, overrides: Sequence[str] = ()) -> EditRecipe:
+    """Read the recipe of an edit and validate it as a whole.
+
+    Args:
+        path_or_name: A file, or the name of a shipped recipe.
+        overrides: ``key=value`` each, as given with ``--set``.
+
+    Raises:
+        RecipeError: Not found, not readable, or wrong: one line for each problem.
+    """
+    text = recipe_text(path_or_name)
+    if not is_edit_recipe(text) and _keys(text) & _OF_ALIGN:
+        name = printable(str(path_or_name))
+        raise RecipeError(f"{name}: the recipe of an alignment; use readwrite-edit align --recipe {name}")
+    return parse_as(EditRecipe, text, source=str(path_or_name), overrides=overrides)
+
+
+def edit_recipe_of(options: Sequence[tuple[Path, str, Any]], overrides: Sequence[str] = ()) -> EditRecipe:
+    """An edit's recipe from the command line's short form.
+
+    Args:
+        options: Path in the recipe, the option's name for messages, and its value.
+        overrides: ``key=value`` each, as given with ``--set``.
+
+    Raises:
+        RecipeError: One line for each problem.
+    """
+    value: dict[str, Any] = {}
+    origins = {(): Origin.option("command line", -1)}
+    for position, (path, label, given) in enumerate(options):
+        inner = value
+        for key in path[:-1]:
+            inner = inner.setdefault(str(key), {})
+        inner[str(path[-1])] = given
+        for length in range(1, len(path) + 1):
+            origins.setdefault(path[:length], Origin.option(label, position))
+    return check_values(EditRecipe, value, origins, overrides)
+
+
+def is_edit_recipe(text: str) -> bool:
+    """Whether a recipe's text is that of an edit: it names an intervention."""
+    return bool(_keys(text) & set(INTERVENTIONS))
+
+
+def dump_edit_recipe(recipe: EditRecipe, **origin: Any) -> str:
+    """The recipe as YAML, every key of the sections that are given.
+
+    Args:
+        recipe: As resolved.
+        **origin: What a run adds about itself, such as its command.
+    """
+    content = recipe.model_dump(mode="json")
+    return write_document({key: item for key, item in {**content, **origin}.items() if item is not None})
+
+
+def edit_schema() -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of an edit's recipe, for editors that complete and check YAML."""
+    schema = EditRecipe.model_json_schema(mode="validation")
+    return {"$schema": DIALECT, **schema, "title": "readwrite-edit edit recipe"}
+
+
+def _keys(text: str) -> set[str]:
+    try:
+        value = read_document(text).value
+    except yaml.YAMLError:
+        return set()
+    return set(value) if isinstance(value, dict) else set()
