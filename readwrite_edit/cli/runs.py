@@ -10,13 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from readwrite_edit.cli.table import print_table
 from readwrite_edit.terminal import printable
 
 if TYPE_CHECKING:
     from readwrite_edit.runs.reader import Cursor, RunView
 
 _FOLLOW_EVERY_S = 0.5
-_LONGEST_CELL = 48
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,7 +60,7 @@ def _list(args: argparse.Namespace) -> int:
     elif not views:
         print(f"no runs under {printable(str(args.root))}")
     else:
-        _print_table([("run", "status", "kind", "recipe", "step", "loss", "age", ""), *map(_row, views)])
+        print_table([("run", "status", "kind", "recipe", "step", "loss", "age", ""), *map(_row, views)])
     return 0
 
 
@@ -76,33 +76,21 @@ def _row(view: RunView) -> tuple[str, ...]:
     return view.name, status, view.kind, view.recipe, step, loss, age_text(view.age_s), view.reason
 
 
-def _print_table(rows: list[tuple[str, ...]]) -> None:
-    cells = [[_cell(text) for text in row[:-1]] + [printable(row[-1])] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _cell(text: str) -> str:
-    safe = printable(text)
-    return safe if len(safe) <= _LONGEST_CELL else safe[: _LONGEST_CELL - 1] + "…"
-
-
 def _as_json(view: RunView) -> dict[str, Any]:
     return {**asdict(view), "name": view.name, "path": str(view.path)}
 
 
 def _show(args: argparse.Namespace) -> int:
-    from readwrite_edit.runs.reader import geometry, last_snapshot, metrics, read_run, resolve_run
+    from readwrite_edit.runs.reader import geometry, last_snapshot, metrics, read_run, resolve_run, summary
     from readwrite_edit.runs.wording import number_text
 
     path = resolve_run(args.which, args.root)
     view, records, snapshot = read_run(path), metrics(path), last_snapshot(geometry(path))
     if args.json:
         last = {kind: record for record in records for kind in [record["kind"]]}
-        print(json.dumps({**_as_json(view), "last": last, "geometry": snapshot}, indent=2))
+        print(json.dumps({**_as_json(view), "last": last, "geometry": snapshot, "summary": summary(path)}, indent=2))
         return 0
-    for name, text in _facts(view):
+    for name, text in [*_facts(view), *_findings(summary(path))]:
         print(f"{name:<10} {printable(text)}")
     for kind in ("train", "eval"):
         for name, value in _latest(records, kind).items():
@@ -121,6 +109,18 @@ def _facts(view: RunView) -> Iterator[tuple[str, str]]:
         yield "step", step_text(view.step, view.max_steps)
         yield "segment", str(view.segment)
         yield "heartbeat", f"{age_text(view.age_s)} ago, pid {view.pid} on {view.hostname}"
+
+
+def _findings(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a finished probe or edit says of itself."""
+    from readwrite_edit.runs.wording import number_text
+
+    for name in ("title", "why", "verdict"):
+        if isinstance(summary.get(name), str) and summary[name]:
+            yield name, " ".join(summary[name].split())
+    figures = summary.get("figures")
+    for name, value in figures.items() if isinstance(figures, dict) else ():
+        yield "figure", f"{name} {number_text(value)}"
 
 
 def _latest(records: list[dict[str, Any]], kind: str) -> dict[str, Any]:

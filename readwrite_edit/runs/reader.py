@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from readwrite_edit.runs.cursor import Cursor
 from readwrite_edit.runs.folder import FolderError, RunFolder
 from readwrite_edit.runs.lock import is_locked
 from readwrite_edit.runs.records import geometry, last_snapshot, last_value, metrics
+from readwrite_edit.runs.regular import read_head
 from readwrite_edit.runs.state import LIVE, RunState, StateError, load_state
 from readwrite_edit.runs.wording import age_text
 
@@ -26,8 +29,10 @@ __all__ = [
     "metrics",
     "read_run",
     "resolve_run",
+    "summary",
 ]
 
+_LARGEST_SUMMARY = 1 << 24
 SILENT_AFTER_S = 120.0
 
 
@@ -98,6 +103,15 @@ def list_runs(root: Path, *, now: float | None = None) -> list[RunView]:
         raise FolderError(f"{root}: {error.strerror}: name a folder of runs") from error
     views = [read_run(root / name, now=now) for name in names]
     return sorted(views, key=lambda view: (view.started_s or 0.0, view.name), reverse=True)
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """The end table of a run, or an empty one where there is none that can be read."""
+    try:
+        found = json.loads(read_head(RunFolder(path).summary, _LARGEST_SUMMARY))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def resolve_run(text: str, root: Path) -> Path:

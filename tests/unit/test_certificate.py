@@ -22,6 +22,8 @@ from readwrite_edit.align.job import Outcome, start_run
 from readwrite_edit.errors import AdapterError
 from tests.small_runs import as_recipe, small_recipe
 
+pytestmark = pytest.mark.cold_process
+
 Tensors = dict[str, Tensor]
 Q = "model.layers.0.self_attn.q_proj"
 A, B = f"base_model.model.{Q}.lora_A.weight", f"base_model.model.{Q}.lora_B.weight"

@@ -6,9 +6,10 @@ import socket
 
 import pytest
 
+from readwrite_edit.cli import main
 from readwrite_edit.runs.cursor import Cursor
 from readwrite_edit.runs.folder import FolderError
-from readwrite_edit.runs.reader import last_value, list_runs, read_run, resolve_run
+from readwrite_edit.runs.reader import last_value, list_runs, read_run, resolve_run, summary
 from readwrite_edit.runs.wording import age_text, number_text
 from readwrite_edit.runs.writer import RunWriter
 
@@ -187,3 +188,19 @@ def test_wording():
         "3",
         "nan",
     ]
+
+
+def test_the_summary_of_a_run_is_read_and_damage_is_no_summary(tmp_path, capsys):
+    run = write_state(tmp_path / "edit", status="finished", kind="edit", hostname="elsewhere")
+    assert summary(run) == {}
+    for damaged in ("", "[1]", '{"title": "a', "\udcff"):
+        (run / "summary.json").write_text(damaged, errors="surrogateescape")
+        assert summary(run) == {}
+    found = {"title": "A \u001b[31m→ B", "verdict": "Shown.", "why": "", "figures": {"efficacy": 0.5, "kl": None}}
+    (run / "summary.json").write_text(json.dumps(found))
+    assert main(["runs", "show", str(run)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "title      A \\x1b[31m→ B" in lines and "verdict    Shown." in lines
+    assert (
+        "figure     efficacy 0.5" in lines and "figure     kl –" in lines and not any("why" in line for line in lines)
+    )
