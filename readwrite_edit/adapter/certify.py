@@ -20,7 +20,7 @@ from torch import Tensor
 
 from readwrite_edit.adapter.install import changeable_rows
 from readwrite_edit.adapter.logits import LogitsRecord, stock_logits
-from readwrite_edit.adapter.metadata import read_metadata
+from readwrite_edit.adapter.metadata import read_metadata, require_record
 from readwrite_edit.adapter.save import CONFIG, WEIGHTS, basis_hash
 from readwrite_edit.errors import AdapterError
 from readwrite_edit.geometry import LowRank
@@ -86,16 +86,18 @@ def certify_folder(
         The certificate.
 
     Raises:
-        AdapterError: A file is missing or damaged, or the base is another one.
+        AdapterError: A file is missing or damaged, the base is another one, or the adapter was written without a
+            record of what it computes.
     """
     metadata = read_metadata(folder)
     config, tensors = read_adapter(folder)
+    require_record(folder, metadata)
     if metadata["base"]["weights_hash"] != base_hash:
         raise AdapterError(
             f"the adapter in {folder} belongs to another base: its weights hash is "
             f"{metadata['base']['weights_hash'][:12]}, that of {base} is {base_hash[:12]}"
         )
-    _check_modules(folder, metadata, tensors)
+    _check_modules(folder, metadata, config, tensors)
     record = LogitsRecord.from_dict(metadata["logits"])
     measured = stock_logits(base, folder, record.input_ids, base_fields=metadata["base"])
     checks = (
@@ -107,7 +109,7 @@ def certify_folder(
         record.check_reload(measured["adapter"], exact=exact),
         record.check_merge(
             measured["adapter"],
-            measured["merged"],
+            measured.get("merged"),
             metadata["rounding_loss"],
             quantized=metadata["base"]["quantization"] is not None,
         ),
@@ -133,8 +135,12 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return config, tensors
 
 
-def _check_modules(folder: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def _check_modules(
+    folder: Path, metadata: Mapping[str, Any], config: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
     expected = {_key(module, side) for module in metadata["modules"] for side in "AB"}
+    if config.get("lora_bias"):
+        expected |= {_key(module, "B", "bias") for module in metadata["modules"]}
     if expected != set(tensors):
         odd = sorted(expected ^ set(tensors))[0]
         raise AdapterError(f"the tensors of {folder / WEIGHTS} do not fit its metadata: '{odd}' is in only one of them")
@@ -161,6 +167,8 @@ def _configuration(folder: Path, config: Mapping[str, Any]) -> tuple[str, bool, 
 def _basis(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[str, bool, str]:
     hashes = {name: module["basis_sha256"] for name, module in metadata["modules"].items()}
     frozen = {name: expected for name, expected in hashes.items() if expected is not None}
+    if not frozen and metadata.get("edit"):
+        return "basis", True, "an edit: lora_A is its own, there is no frozen basis to keep"
     if not frozen:
         return "basis", True, "plain LoRA: lora_A was trained, there is no basis to keep"
     moved = [name for name, expected in frozen.items() if basis_hash(tensors[_key(name, "A")]) != expected]
@@ -173,6 +181,8 @@ def _containment(
     metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], bases: Mapping[str, Tensor]
 ) -> tuple[str, bool, str]:
     outside = []
+    if metadata.get("edit") and all(module["basis_sha256"] is None for module in metadata["modules"].values()):
+        return "containment", True, "an edit: there is no frozen basis to stay in"
     for name, module in metadata["modules"].items():
         if module["basis_sha256"] is not None:
             lora_a = tensors[_key(name, "A")]
@@ -199,11 +209,11 @@ def _rows(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[s
     if not masked:
         return "rows", True, "no fused matrices"
     for name, rows in masked.items():
-        lora_b = tensors[_key(name, "B")]
-        if bool(lora_b[~changeable_rows(rows, lora_b.shape[0])].any()):
+        found = [tensors[key] for key in (_key(name, "B"), _key(name, "B", "bias")) if key in tensors]
+        if any(bool(tensor[~changeable_rows(rows, tensor.shape[0])].any()) for tensor in found):
             return "rows", False, f"rows of other projections changed in {name}"
     return "rows", True, f"other rows of lora_B are exactly zero in {len(masked)} fused matrices"
 
 
-def _key(module: str, side: str) -> str:
-    return f"{_PREFIX}{module}.lora_{side}.weight"
+def _key(module: str, side: str, part: str = "weight") -> str:
+    return f"{_PREFIX}{module}.lora_{side}.{part}"

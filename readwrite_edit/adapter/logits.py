@@ -84,13 +84,29 @@ class LogitsRecord:
         rule = "0 is demanded" if exact else f"limit {limit:.1e}"
         return "reload", passed, f"logits of a fresh process differ by up to {difference:.1e} ({rule})"
 
-    def check_merge(self, adapter: Tensor, merged: Tensor, rounding_loss: float, *, quantized: bool) -> CheckLine:
-        """Compare the merged model's logits with the adapter's; into a quantised base nothing merges exactly."""
+    def check_merge(
+        self, adapter: Tensor, merged: Tensor | None, rounding_loss: float, *, quantized: bool
+    ) -> CheckLine:
+        """Compare the merged model's logits with the adapter's; into a quantised base nothing merges exactly.
+
+        Args:
+            adapter: Logits with the adapter, (sequences, time, vocabulary).
+            merged: Those of the merged model; None where PEFT can not merge.
+            rounding_loss: Share of the update that bfloat16 would alter.
+            quantized: Whether the base is.
+        """
         if quantized:
             return (
                 "merge",
                 True,
                 "not compared: merging into a quantised base rounds to its grid; export de-quantises it",
+            )
+        if merged is None:
+            return (
+                "merge",
+                True,
+                "not possible: the adapter adds a constant (lora_bias) to matrices without a bias of their own; "
+                "load it as an adapter",
             )
         difference, limit = float((adapter - merged).abs().max()), self._tolerance(adapter)
         detail = f"merged logits differ by up to {difference:.1e} (limit {limit:.1e}); "
@@ -117,7 +133,8 @@ def stock_logits(
             ``attn_implementation`` and ``tf32``.
 
     Returns:
-        ``adapter`` and ``merged``, each (sequences, time, vocabulary), float32.
+        ``adapter`` and ``merged``, each (sequences, time, vocabulary), float32; no ``merged`` where a constant of
+        the adapter has no bias to go into.
 
     Raises:
         AdapterError: The process failed; the message holds its last line.

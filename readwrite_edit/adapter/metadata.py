@@ -21,7 +21,7 @@ class _Section(BaseModel):
 class _Base(_Section):
     source: str
     revision: str | None
-    weights_hash: str
+    weights_hash: str | None  # None, like logits, where the base was never loaded
     dtype: str
     quantization: str | None
     device: str
@@ -43,11 +43,17 @@ class _Logits(_Section):
     device: str
 
 
+class _Edit(_Section):
+    kind: str
+    name: str | None
+
+
 class _Metadata(_Section):
     base: _Base
     modules: dict[str, _Module]
-    logits: _Logits
-    rounding_loss: float
+    logits: _Logits | None
+    rounding_loss: float | None
+    edit: _Edit | None = None
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
@@ -73,7 +79,22 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         _Metadata.model_validate_json(text)
     except ValidationError as error:
         raise AdapterError(f"{path} {_first_fault(error)}: the file is damaged or not ours") from None
+    if metadata["logits"] is not None and metadata["base"]["weights_hash"] is None:
+        raise AdapterError(f"{path} lacks base.weights_hash: the file is damaged or not ours")
     return metadata
+
+
+def require_record(folder: Path, metadata: dict[str, Any]) -> None:
+    """Refuse an adapter that was written without its base in memory: nothing says what it computes.
+
+    Raises:
+        AdapterError: It was.
+    """
+    if metadata["logits"] is None or metadata["rounding_loss"] is None:
+        raise AdapterError(
+            f"the adapter in {folder} was written without its base in memory (measure.certify: false): there is no "
+            "record of its logits to check it by; make it again with measure.certify: true"
+        )
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -10,6 +10,7 @@ import sys
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -32,9 +33,16 @@ def main() -> None:
     model = PeftModel.from_pretrained(base, order["adapter"]).eval()
     input_ids = torch.tensor(order["input_ids"], device=device)
     with torch.no_grad():
-        adapter = model(input_ids=input_ids, use_cache=False).logits.float().cpu()
-        merged = model.merge_and_unload()(input_ids=input_ids, use_cache=False).logits.float().cpu()
-    save_file({"adapter": adapter.contiguous(), "merged": merged.contiguous()}, order["output"])
+        logits = {"adapter": model(input_ids=input_ids, use_cache=False).logits}
+        if mergeable(model):
+            logits["merged"] = model.merge_and_unload()(input_ids=input_ids, use_cache=False).logits
+    save_file({name: value.float().cpu().contiguous() for name, value in logits.items()}, order["output"])
+
+
+def mergeable(model: PeftModel) -> bool:
+    """Whether every constant of the adapter (lora_bias) has a bias of the base to go into."""
+    layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer) and any(layer.lora_bias.values())]
+    return all(layer.get_base_layer().bias is not None for layer in layers)
 
 
 if __name__ == "__main__":

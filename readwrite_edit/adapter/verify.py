@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from readwrite_edit.adapter.certify import Certificate, certify_folder
-from readwrite_edit.adapter.metadata import read_metadata
+from readwrite_edit.adapter.metadata import read_metadata, require_record
 from readwrite_edit.adapter.save import CONFIG
 from readwrite_edit.errors import AdapterError
 from readwrite_edit.models.fingerprint import weights_hash
@@ -36,7 +36,9 @@ def verify_adapter(path: Path, *, base: str | None = None, exact: bool = False) 
         ModelError: The base can not be loaded.
     """
     folder = path if (path / CONFIG).is_file() or not (path / "adapter").is_dir() else path / "adapter"
-    recorded = read_metadata(folder)["base"]
+    metadata = read_metadata(folder)
+    require_record(folder, metadata)  # before the base is loaded
+    recorded = metadata["base"]
     source = parse_source(base) if base else parse_source(recorded["source"], recorded["revision"])
     model = load_model(source, dtype=recorded["dtype"], quantization=recorded["quantization"])
     found = weights_hash(model)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from readwrite_edit.edit.settings import EditRecipe
 
 _INTERRUPTED = 130
-_FORMATS = ("table", "json")
 # Options of every intervention's short form: where each stands in the recipe.
 _COMMON = {
     "controls": (("controls", "count"), int, "N", "random controls of each matching; 0 switches controls off"),
@@ -72,7 +71,7 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of the recipe")
     parser.add_argument("--run-dir", metavar="DIR", type=Path, help="run folder (default: runs/<time>-edit-<kind>)")
     parser.add_argument("--dry-run", action="store_true", help="compute the edit and its price; write nothing")
-    parser.add_argument("--format", choices=_FORMATS, default="table", help="of the result (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def _add_model(parser: argparse.ArgumentParser, kind: str) -> None:
@@ -90,7 +89,7 @@ def _add_locate(actions: Any) -> None:
     locate = actions.add_parser("locate", help=LocateSettings.HELP, description=f"{LocateSettings.HELP}.")
     add_options(locate, LocateSettings)
     locate.add_argument("--run-dir", metavar="DIR", type=Path, help="run folder (default: runs/<time>-edit-locate)")
-    locate.add_argument("--format", choices=_FORMATS, default="table", help="of the result (default: %(default)s)")
+    locate.add_argument("--json", action="store_true", help="print the result as JSON")
     locate.set_defaults(run=_locate)
 
 
@@ -151,8 +150,8 @@ def _edit(recipe: EditRecipe, name: str, args: argparse.Namespace) -> int:
         prepared = prepare_edit(recipe, with_bars)
     finally:
         with_bars.close()
-    if args.dry_run or args.format == "table":
-        print(preflight_text(prepared, form=args.format))
+    if args.dry_run or not args.json:
+        print(preflight_text(prepared, form="json" if args.json else "table"))
     if args.dry_run:
         return 0
     path = args.run_dir or new_run_path(Path("runs"), name, datetime.now())
@@ -164,7 +163,7 @@ def _report(outcome: EditOutcome, args: argparse.Namespace) -> int:
         return _INTERRUPTED if outcome.interrupted else 0
     from readwrite_edit.report.edit_text import result_text
 
-    print(result_text(outcome.folder.path, entry=outcome.entry, form=args.format))
+    print(result_text(outcome.folder.path, entry=outcome.entry, form="json" if args.json else "table"))
     return 0
 
 
@@ -182,5 +181,5 @@ def _locate(args: argparse.Namespace) -> int:
     outcome = start_locating(settings, path, shlex.join(["readwrite-edit", *sys.argv[1:]]))
     if outcome.summary is None:
         return _INTERRUPTED if outcome.interrupted else 0
-    print(result_text(outcome.folder.path, entry=None, form=args.format))
+    print(result_text(outcome.folder.path, entry=None, form="json" if args.json else "table"))
     return 0

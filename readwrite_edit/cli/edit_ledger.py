@@ -96,13 +96,12 @@ def _facts(ledger: Ledger, entry: Entry) -> Iterator[tuple[str, str]]:
     yield "model", f"{ledger.base.source}{f'@{ledger.base.revision}' if ledger.base.revision else ''}"
     yield "adapter", f"{ledger.path_of(entry) / 'adapter'}" + (f" ({damage})" if damage else "")
     yield "run", entry.run or "unknown"
+    yield "statistics", entry.statistics_sha256 or "none"
     yield "predicted damage", _number(entry.predicted_damage)
     for name, value in entry.measured.items():
         yield "measured", f"{name} {_number(value)}"
-    for name, digest in entry.statistics_sha256.items():
-        yield "statistics", f"{name} {digest[:12]}"
     for fact in entry.facts[:_MOST_ROWS]:
-        yield "fact", f"{fact.filled} → {fact.target}"
+        yield "fact", f"{fact.filled} → {fact.target.strip()}"
     if len(entry.facts) > _MOST_ROWS:
         yield "", f"… and {len(entry.facts) - _MOST_ROWS} more facts (--json gives all)"
 

@@ -83,10 +83,19 @@ def _add_recipe_option(parser: argparse.ArgumentParser, path: tuple[str, ...], f
         parser.add_argument(_flag(path), metavar="TEXT", **common)
     elif len(kinds) == 1 and get_origin(kinds[0]) is Literal:
         parser.add_argument(_flag(path), choices=get_args(kinds[0]), **common)
+    elif any(_is_list_of_names(kind) for kind in kinds):
+        parser.add_argument(_flag(path), type=_names, metavar="LIST", **common)
     elif any(_is_list_of_texts(kind) for kind in kinds):
         parser.add_argument(_flag(path), nargs="+", action="extend", metavar="TEXT", **common)
     else:
         parser.add_argument(_flag(path), type=_yaml_value, metavar=name.rpartition("_")[2], **common)
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
+_names.__name__ = "list of names"
 
 
 def _yaml_value(text: str) -> Any:
@@ -154,6 +163,12 @@ def _section(annotation: Any) -> Any:
     kinds = _members(annotation)
     alone = len(kinds) == 1 and isinstance(kinds[0], type) and issubclass(kinds[0], Section)
     return kinds[0] if alone else None
+
+
+def _is_list_of_names(kind: Any) -> bool:
+    """Whether a type is a list of words from a fixed choice, such as roles."""
+    items = _members(get_args(kind)[0]) if get_origin(kind) is tuple else []
+    return bool(items) and all(get_origin(item) is Literal for item in items)
 
 
 def _is_list_of_texts(kind: Any) -> bool:

@@ -139,6 +139,14 @@ class Context:
             parts.append((part, text.weight))
         return mix(parts) if len(parts) != 1 else parts[0][0]
 
+    def has_statistics(self, projection: Projection) -> bool:
+        """Whether second moments of what a projection reads are at hand without reading a text."""
+        return self.recipe.statistics.file is not None or projection.site in self._sites
+
+    def known_metric(self, projection: Projection) -> Metric | None:
+        """The metric of a projection's input where the edit has asked for it; nothing is computed."""
+        return self._metrics.get(projection.site)
+
     @property
     def statistics_hash(self) -> str | None:
         """SHA-256 over the sums of every site that was used; None where none was."""

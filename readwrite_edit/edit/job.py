@@ -89,6 +89,8 @@ def prepare_edit(recipe: EditRecipe, session: Session | None = None) -> Prepared
     """
     context = Context(recipe, session or Session())
     plan = _planner(recipe.kind)(context)
+    if recipe.measure.certify:
+        detach(attach(context.model, plan.changes))  # what stock PEFT refuses is refused before a run begins
     ledger = _ledger(context, plan)
     earlier = {} if ledger is None else _earlier(ledger, context)
     return Prepared(context, plan, preflight(context, plan, earlier), ledger)

@@ -5,6 +5,13 @@ Nothing here knows of models, files or recipes. A weight W has shape
 the right and a write subspace from the left.
 """
 
+from readwrite_edit.geometry.association import (
+    hard_update,
+    key_gain,
+    null_space_basis,
+    null_space_update,
+    ridge_update,
+)
 from readwrite_edit.geometry.bases import (
     contrastive_basis,
     difference_basis,
@@ -63,11 +70,15 @@ __all__ = [
     "eigh_descending",
     "energy_null",
     "exact_spectrum",
+    "hard_update",
     "isotropic_curve",
     "isotropic_null",
+    "key_gain",
     "lanczos_spectrum",
     "low_rank_spectrum",
     "minor_basis",
+    "null_space_basis",
+    "null_space_update",
     "output_energy",
     "participation_ratio",
     "prediction_basis",
@@ -76,6 +87,7 @@ __all__ = [
     "random_basis",
     "rank_for_energy",
     "read_fraction",
+    "ridge_update",
     "singular_basis",
     "spectrum_of_eigenvalues",
     "stable_rank",

@@ -69,7 +69,7 @@ def read_fraction(delta_w: Update, basis: Tensor) -> Tensor:
 
     Source: arXiv 2605.16600; normalisation is this project's.
     """
-    _check_side("d_in", delta_w.shape[1], basis)
+    check_side("d_in", delta_w.shape[1], basis)
     projected = delta_w.read(basis) if isinstance(delta_w, LowRank) else delta_w @ basis
     return _squared_norm(projected) / _squared_norm(delta_w)
 
@@ -91,7 +91,7 @@ def write_fraction(delta_w: Update, basis: Tensor) -> Tensor:
 
     Source: arXiv 2605.16600; normalisation is this project's.
     """
-    _check_side("d_out", delta_w.shape[0], basis)
+    check_side("d_out", delta_w.shape[0], basis)
     projected = delta_w.write(basis) if isinstance(delta_w, LowRank) else basis.T @ delta_w
     return _squared_norm(projected) / _squared_norm(delta_w)
 
@@ -106,7 +106,7 @@ def cumulative_read_fraction(delta_w: Tensor, basis: Tensor) -> Tensor:
     Returns:
         Shape (k_max,): entry k−1 is the read fraction of the first k columns.
     """
-    _check_side("d_in", delta_w.shape[1], basis)
+    check_side("d_in", delta_w.shape[1], basis)
     energy = (delta_w @ basis).square().sum(dim=0)
     return energy.cumsum(0) / _squared_norm(delta_w)
 
@@ -135,6 +135,11 @@ def _squared_norm(update: Update) -> Tensor:
     return update.squared_norm() if isinstance(update, LowRank) else torch.linalg.vector_norm(update).square()
 
 
-def _check_side(name: str, dim: int, basis: Tensor) -> None:
+def check_side(name: str, dim: int, basis: Tensor) -> None:
+    """Require that a basis fits a side of an update.
+
+    Raises:
+        ShapeError: It does not.
+    """
     if basis.shape[0] != dim:
         raise ShapeError(f"the basis has shape {tuple(basis.shape)}, but the update's {name} is {dim}")

@@ -45,11 +45,23 @@ def exact_spectrum(delta: Tensor) -> Spectrum:
         The ranks.
     """
     long = delta if delta.shape[0] >= delta.shape[1] else delta.T
-    gram = torch.zeros(long.shape[1], long.shape[1], dtype=torch.float64, device=delta.device)
-    for rows in long.split(_BLOCK):
+    return spectrum_of_eigenvalues(torch.linalg.eigvalsh(gram_of_columns(long)))
+
+
+def gram_of_columns(matrix: Tensor) -> Tensor:
+    """MᵀM in float64, block of rows by block of rows: M itself is never copied whole.
+
+    Args:
+        matrix: M, shape (rows, columns), any floating dtype.
+
+    Returns:
+        Shape (columns, columns), float64.
+    """
+    gram = torch.zeros(matrix.shape[1], matrix.shape[1], dtype=torch.float64, device=matrix.device)
+    for rows in matrix.split(_BLOCK):
         wide = rows.double()
         gram.addmm_(wide.T, wide)
-    return spectrum_of_eigenvalues(torch.linalg.eigvalsh(gram))
+    return gram
 
 
 def low_rank_spectrum(update: LowRank) -> Spectrum:

@@ -130,8 +130,12 @@ def _adapter(text: str, folder: Path) -> Checkpoint:
     return Checkpoint(text, "adapter", folder, str(named) if named else None)
 
 
-def read_adapter_config(folder: Path) -> dict[str, Any]:
+def read_adapter_config(folder: Path, *, constants: bool = False) -> dict[str, Any]:
     """PEFT's configuration of an adapter.
+
+    Args:
+        folder: Of the adapter.
+        constants: Take one that also adds constants (lora_bias).
 
     Raises:
         AdapterError: It can not be read, or is not an adapter whose update is B A.
@@ -147,7 +151,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
             f"{path}: peft_type is {kind!r}; only LORA adapters have a delta B A: merge the adapter first"
         )
     for option in ("use_dora", "lora_bias", "use_qalora"):
-        if config.get(option):
+        if config.get(option) and not (constants and option == "lora_bias"):
             raise AdapterError(
                 f"{path}: {option} is on, and its delta is not B A: merge the adapter and compare models"
             )

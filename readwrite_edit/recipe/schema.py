@@ -66,7 +66,7 @@ def recipe_schema() -> dict[str, Any]:
     return {"$schema": DIALECT, **schema, "title": "readwrite-edit recipe"}
 
 
-def recipe_hash(recipe: Recipe) -> str:
+def recipe_hash(recipe: Section) -> str:
     """SHA-256 (hex) of what a recipe says, whatever its layout, comments and provenance."""
     content = recipe.model_dump(mode="json", exclude={"provenance"})
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from readwrite_edit.durable import write_text
 from readwrite_edit.report.curves import energy_by_layer, training_curves
+from readwrite_edit.report.edit_page import render_edit
 from readwrite_edit.report.facts import commands, facts, recorded_versions
 from readwrite_edit.report.figures_table import main_rows, other_rows
 from readwrite_edit.report.heatmap import heatmaps
@@ -19,6 +20,7 @@ from readwrite_edit.report.template import rendered
 from readwrite_edit.runs.reader import read_run
 
 REPORT_NAME = "report.html"
+_RENDERERS = {"probe": render_probe, "edit": render_edit}
 
 
 def write_report(run_path: Path) -> Path:
@@ -34,7 +36,8 @@ def write_report(run_path: Path) -> Path:
         DataError: There is no run, or one of its files is damaged.
     """
     target = run_path / REPORT_NAME
-    html = render_probe(run_path) if read_run(run_path).kind == "probe" else render(read_record(run_path))
+    special = _RENDERERS.get(read_run(run_path).kind)
+    html = special(run_path) if special else render(read_record(run_path))
     write_text(target, html)
     return target
 

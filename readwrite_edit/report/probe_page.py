@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from readwrite_edit.report.figures_table import MISSING
 from readwrite_edit.report.probe_figures import TextTable, figures_of
@@ -32,7 +35,7 @@ def render_probe(run_path: Path) -> str:
         "modules": _modules(record),
         "numbers": [(words(name), number_cell(value)) for name, value in record.figures.items()],
         "settings": _settings(record),
-        "tables": _tables(record),
+        "tables": table_sizes(record.tables),
         "commands": _commands(record),
         "versions": list(record.versions.items()),
         "own_version": version("readwrite-edit"),
@@ -60,17 +63,19 @@ def _modules(record: ProbeRecord) -> TextTable | None:
 
 def _settings(record: ProbeRecord) -> list[tuple[str, str]]:
     shown = {name: value for name, value in record.settings.items() if value is not None}
-    return [(words(name), _setting(value)) for name, value in shown.items()]
+    return [(words(name), setting(value)) for name, value in shown.items()]
 
 
-def _setting(value: Any) -> str:
+def setting(value: Any) -> str:
+    """A value of a recipe as a cell."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _tables(record: ProbeRecord) -> list[tuple[str, str]]:
-    return [(name, f"{len(table):,} rows × {len(table.columns)}") for name, table in record.tables.items()]
+def table_sizes(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str]]:
+    """Name and size of each table."""
+    return [(name, f"{len(table):,} rows × {len(table.columns)}") for name, table in tables.items()]
 
 
 def _commands(record: ProbeRecord) -> list[tuple[str, str]]:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from readwrite_edit.errors import DataError
-from readwrite_edit.report.record import is_number
+from readwrite_edit.report.result_files import date_of, mapping, read_recipe, read_summary, read_tables, sentences
 from readwrite_edit.runs import reader
-from readwrite_edit.runs.state import StateError, load_state
-from readwrite_edit.terminal import printable
 
 _SUBJECTS = ("base", "tuned", "model", "start", "checkpoints")
 _FEW = 3
-_LATEST_S = 4e9  # what counts as a time: a clock gone wrong must not break a report
 
 
 @dataclass(frozen=True)
@@ -64,13 +57,12 @@ class ProbeRecord:
     @property
     def notes(self) -> list[str]:
         """What the reader must know."""
-        notes = self.summary.get("notes")
-        return [str(note) for note in notes] if isinstance(notes, list) else []
+        return sentences(self.summary.get("notes"))
 
     @property
     def figures(self) -> dict[str, Any]:
         """Name to main number."""
-        return _mapping(self.summary.get("figures"))
+        return mapping(self.summary.get("figures"))
 
 
 def read_probe(path: Path) -> ProbeRecord:
@@ -79,80 +71,24 @@ def read_probe(path: Path) -> ProbeRecord:
     Raises:
         DataError: The recipe or the summary is missing or damaged.
     """
-    text, recipe = _read_recipe(path / "recipe.yaml")
-    summary = _read_summary(path / "summary.json")
-    tables, problems = _read_tables(path, summary)
+    text, recipe = read_recipe(path / "recipe.yaml", "run the probe again")
+    summary = read_summary(path / "summary.json", "resume the probe to write it again")
+    tables, problems = read_tables(path, summary)
+    if not summary and "geometry" not in tables and (rows := reader.geometry(path)):
+        tables["geometry"] = pd.DataFrame(rows)
+        problems.append("The geometry is taken from geometry.jsonl, as far as it was measured.")
     return ProbeRecord(
         path=path,
         probe=str(recipe.get("probe", "unknown")),
         command=str(recipe.get("command") or summary.get("command") or ""),
-        settings=_mapping(recipe.get("settings")),
-        versions=_mapping(recipe.get("provenance")),
+        settings=mapping(recipe.get("settings")),
+        versions=mapping(recipe.get("provenance")),
         recipe_text=text,
         summary=summary,
         tables=tables,
-        problems=problems,
-        date=_date(path / "state.json"),
+        problems=tuple(problems),
+        date=date_of(path / "state.json"),
     )
-
-
-def _read_recipe(file: Path) -> tuple[str, dict[str, Any]]:
-    try:
-        text = file.read_text(encoding="utf-8")
-        recipe = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        problem = " ".join(str(error).split())
-        raise DataError(f"{file} can not be read ({problem}); restore it or run the probe again") from error
-    if not isinstance(recipe, dict):
-        raise DataError(f"{file} is damaged: expected a mapping, found {type(recipe).__name__}; run the probe again")
-    return text, recipe
-
-
-def _read_summary(file: Path) -> dict[str, Any]:
-    if not file.exists():
-        return {}
-    try:
-        summary = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file} is damaged ({error}); resume the probe to write it again") from error
-    if not isinstance(summary, dict):
-        raise DataError(f"{file} is damaged: expected an object, found {type(summary).__name__}; resume the probe")
-    return summary
-
-
-def _read_tables(path: Path, summary: dict[str, Any]) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
-    tables, problems = {}, []
-    for file in sorted(path.glob("*.parquet")):
-        try:
-            tables[file.stem] = _printable(pd.read_parquet(file))
-        except Exception as error:  # pyarrow has no one kind of error for a damaged file
-            problems.append(f"Table {file.stem} can not be read ({type(error).__name__}).")
-    named = summary.get("tables")
-    for name in named if isinstance(named, list) else []:
-        if not (path / f"{name}.parquet").is_file():
-            problems.append(f"Table {name} is missing.")
-    if not summary and "geometry" not in tables and (rows := reader.geometry(path)):
-        tables["geometry"] = pd.DataFrame(rows)
-        problems.append("The geometry is taken from geometry.jsonl, as far as it was measured.")
-    return tables, tuple(problems)
-
-
-def _printable(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with control characters in its texts made visible: names come from other people's files."""
-    return table.map(lambda value: printable(value) if isinstance(value, str) else value)
-
-
-def _date(state: Path) -> str:
-    try:
-        seconds = load_state(state).heartbeat_s
-    except StateError:
-        return ""
-    known = is_number(seconds) and 0 < seconds < _LATEST_S
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC") if known else ""
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return {str(name): item for name, item in value.items()} if isinstance(value, dict) else {}
 
 
 def _listed(value: Any) -> str:

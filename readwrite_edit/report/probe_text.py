@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -63,18 +64,32 @@ def as_text(path: Path, result: Result, *, form: str, verdict_only: bool) -> str
 
 
 def _json(_: Path, result: Result) -> str:
-    """Strict JSON in ASCII: no NaN, and no character that a terminal would obey."""
-    records = [{str(name): _json_value(item) for name, item in row.items()} for row in result.frame.to_dict("records")]
     value = {
         "verdict": result.verdict,
         "notes": list(result.notes),
-        "figures": {name: item if is_number(item) else None for name, item in result.figures.items()},
-        "tables": {result.main: records},
+        "figures": finite(result.figures),
+        "tables": {result.main: records(result.frame)},
     }
+    return strict_json(value)
+
+
+def strict_json(value: Any) -> str:
+    """A value as JSON in ASCII: no NaN, and no character that a terminal would obey."""
     return json.dumps(value, indent=2, allow_nan=False).replace("\x7f", "\\u007f")
 
 
-def _json_value(value: Any) -> Any:
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table as values of strict JSON."""
+    return [{str(name): json_value(item) for name, item in row.items()} for row in frame.to_dict("records")]
+
+
+def finite(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Named numbers; None for all else."""
+    return {str(name): item if is_number(item) else None for name, item in figures.items()}
+
+
+def json_value(value: Any) -> Any:
+    """A cell as a value of strict JSON."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bool | str):
@@ -96,15 +111,15 @@ def _table(path: Path, result: Result) -> str:
     lines = geometry_lines(result.frame, WIDTH) if snapshot else []
     parts = [lines or _frame_lines(result.frame, result.main)]
     parts.append([printable(f"note: {note}") for note in result.notes])
-    parts.append(_figures(result))
+    parts.append(figure_lines(result.figures))
     parts.append([printable(f"verdict: {' '.join(result.verdict.split())}")] if result.verdict else [])
     parts.append(_files(path, result))
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
-def _figures(result: Result) -> list[str]:
+def figure_lines(figures: Mapping[str, Any]) -> list[str]:
     """Names and numbers, in two columns where there are many."""
-    lines = aligned([(printable(words(name)), number_cell(value)) for name, value in result.figures.items()])
+    lines = aligned([(printable(words(name)), number_cell(value)) for name, value in figures.items()])
     width, half = max(map(len, lines), default=0), -(-len(lines) // 2)
     if len(lines) < _MANY_FIGURES or 2 * width + _GAP > WIDTH:
         return lines
@@ -127,8 +142,8 @@ def _frame_lines(frame: pd.DataFrame, name: str) -> list[str]:
         return [f"{name}: no rows"]
     chosen = _chosen(frame, name)
     columns = [column for column in chosen.columns if len(chosen) == 1 or _distinct(chosen[column]) > 1]
-    texts = [(_heading(column), *map(_cell, chosen[column].head(_MOST_ROWS))) for column in columns]
-    kept = _fitting(texts)
+    texts = [(_heading(column), *map(cell, chosen[column].head(_MOST_ROWS))) for column in columns]
+    kept = fitting(texts)
     rows, lines = min(len(chosen), _MOST_ROWS), aligned(list(zip(*kept, strict=True)))
     left = [f"{len(frame) - rows} more rows"] if len(frame) > rows else []
     left += [f"{len(frame.columns) - len(kept)} more columns"] if len(frame.columns) > len(kept) else []
@@ -152,7 +167,7 @@ def _distinct(column: pd.Series) -> int:
     return len({str(value) for value in column})
 
 
-def _fitting(columns: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+def fitting(columns: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """As many of the columns, from the left, as the width holds; at least one."""
     used = -2
     kept: list[tuple[str, ...]] = []
@@ -164,7 +179,8 @@ def _fitting(columns: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     return kept
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value of a table, short and safe to print."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bool):

@@ -47,13 +47,20 @@ class Associate(Intervention):
     )
     value: Literal["closed", "unembedding", "optimised"] = Field(
         default="closed",
-        description="How the new output is found: closed: the target's direction carried back in one backward pass, "
-        "its length by a scalar search; unembedding: the target's own direction; optimised: ROME's gradient steps.",
+        description="How the new output is found: closed: the least steps of a linear model of the target's log-odds, "
+        "then a scalar search; unembedding: the target's own direction; optimised: ROME's gradient steps.",
     )
     margin: Positive = Field(default=2.0, description="Wanted lead of the target's logit over the runner-up, nats.")
+    linearisations: Count = Field(
+        default=10,
+        description="Most linear models (one backward pass each) of the closed value; 1: a single one, of any length.",
+    )
+    trust: Positive = Field(
+        default=0.5, description="How far a linear model is first trusted, in lengths of the matrix' present output."
+    )
     steps: Count = Field(default=20, description="Gradient steps of the optimised value.")
-    prefixes: Annotated[int, Field(ge=0)] = Field(
-        default=4, description="Short prefixes that keys are averaged over, beside the bare prompt."
+    prefixes: Annotated[int, Field(ge=0, le=16)] = Field(
+        default=2, description="Short sentences before the prompt that keys are averaged over, beside the bare prompt."
     )
     seed: Seed = Field(default=0, description="Seed of the prefixes.")
     form: Literal["auto", "hard", "ridge"] = Field(

@@ -29,4 +29,7 @@ class Attend(Intervention):
     )
     module: Literal["q_proj", "k_proj"] = Field(default="q_proj", description="Matrix to edit.")
     change: float = Field(default=2.0, description="Wanted change of the score before the softmax; negative lowers it.")
+    format: Literal["text", "chat"] = Field(
+        default="text", description="text: prompts are continued; chat: they are a user's words, answered."
+    )
     without: Prompts = Field(default=(), description="Prompts on which attention should stay the same.")

@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from readwrite_edit.edit.settings.base import POSITIONAL, Intervention
 from readwrite_edit.recipe.adapter import Layers, Role
-from readwrite_edit.recipe.section import Count, OneOrMany, Text
+from readwrite_edit.recipe.section import Count, OneOrMany, Text, conflict
 
 Roles = Annotated[tuple[Role, ...], Field(min_length=1), OneOrMany()]
 
 
-class _Restricted(Intervention):
+class Restricted(Intervention):
+    """Which part of a change to keep, and at which rank."""
+
     basis: Literal["principal", "minor", "none"] = Field(
         default="none",
-        description="Subspace to keep: on the read side of the input's directions, on the write side (o_proj, "
-        "down_proj) of the prediction subspace; none keeps all.",
+        description="Subspace to keep: on the read side the top (principal) or bottom (minor) directions of the "
+        "input, on the write side (o_proj, down_proj) those of the unembedding; none keeps all.",
     )
-    k: Count = Field(default=16, description="Its dimension.")
+    k: Count = Field(default=16, description="Dimension of that subspace.")
+    modules: Roles | None = Field(default=None, description="Pathways to keep; null: all that changed.")
     layers: Layers = Field(default="all", description="all, a list of layer numbers, or ranges such as 0-11,20.")
-    rank: Count | None = Field(default=16, description="Rank of the adapter; null: as 'energy' needs.")
+    rank: Count | None = Field(default=16, description="Highest rank of each matrix; null where 'energy' is given.")
     energy: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        default=None, description="Share of each projected delta's energy to keep, within rank or max_rank."
+        default=None, description="Instead of a rank: the share of each projected change's energy to keep."
     )
     max_rank: Count = Field(default=128, description="Upper limit of the ranks that 'energy' chooses.")
+    unrelated: bool = Field(
+        default=False,
+        description="Go on where the tuned weights do not resemble the model's, or the adapter names another base.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _energy_instead_of_rank(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("energy") is not None:
+            return {"rank": None} | value
+        return value
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.rank is not None and self.energy is not None:
+            raise conflict(["energy", "rank"], f"rank {self.rank} is given too; set one of the two to null")
+        if self.modules is not None and len(set(self.modules)) < len(self.modules):
+            raise conflict(["modules"], "a module is named twice; expected each once")
+        return self
 
 
-class Extract(_Restricted):
+class Extract(Restricted):
     """The best adapter of what a full fine-tune changed, restricted to chosen pathways and subspaces."""
 
     KIND: ClassVar[str] = "extract"
@@ -39,8 +61,14 @@ class Extract(_Restricted):
     )
     modules: Roles = Field(default=("q_proj", "k_proj"), description="Pathways to keep.")
 
+    @model_validator(mode="after")
+    def _some_rank(self) -> Self:
+        if self.rank is None and self.energy is None:
+            raise conflict(["rank", "energy"], "neither rank nor energy is given; expected one of the two")
+        return self
 
-class ProjectAdapter(_Restricted):
+
+class ProjectAdapter(Restricted):
     """The part of an existing LoRA adapter that lies in chosen pathways and subspaces."""
 
     KIND: ClassVar[str] = "project_adapter"
@@ -50,4 +78,4 @@ class ProjectAdapter(_Restricted):
         description="Adapter folder, run folder or Hub id of an adapter.", json_schema_extra=POSITIONAL
     )
     modules: Roles | None = Field(default=None, description="Pathways to keep; null: all that the adapter changes.")
-    rank: Count | None = Field(default=None, description="Rank of the result; null: as the adapter's own.")
+    rank: Count | None = Field(default=None, description="Highest rank of each matrix; null: as the adapter's own.")

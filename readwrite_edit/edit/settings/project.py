@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from readwrite_edit.edit.settings.base import Intervention
 from readwrite_edit.edit.settings.sources import Direction
 from readwrite_edit.recipe.adapter import Layers, Role
-from readwrite_edit.recipe.section import OneOrMany, conflict
+from readwrite_edit.recipe.section import Count, OneOrMany, conflict
 
 
 class Project(Intervention):
@@ -32,7 +32,17 @@ class Project(Intervention):
     )
     layers: Layers = Field(default="all", description="all, a list of layer numbers, or ranges such as 0-11,20.")
     constant: bool = Field(
-        default=True, description="LEACE: fold its constant into a bias of the adapter (PEFT's lora_bias)."
+        default=True,
+        description="Fold what does not depend on the input (LEACE's mean, biases) into a bias of the adapter "
+        "(PEFT's lora_bias); false leaves it out.",
+    )
+    in_turn: bool = Field(
+        default=True,
+        description="LEACE: fit each layer on what the model computes with the layers below it erased already, one "
+        "pass a layer and side; false: all on the unedited model, in one pass.",
+    )
+    max_rank: Count = Field(
+        default=256, description="Refuse changes of a higher rank; 'keep' has the rank of all that it does not keep."
     )
 
     @model_validator(mode="after")
@@ -41,25 +51,16 @@ class Project(Intervention):
             raise conflict(["direction", "concept"], "expected one of direction and concept")
         if self.concept is not None and not self.concept.positive:
             raise conflict(["concept"], "LEACE needs labelled prompts: expected concept.positive and concept.negative")
+        if self.concept is not None and self.concept.layer is not None:
+            raise conflict(["concept"], "LEACE is fitted on each matrix' own vectors; expected no concept.layer")
+        if self.concept is not None and self.action != "remove":
+            raise conflict(["action", "concept"], f"LEACE erases; expected action remove, not {self.action}")
         return self
 
-
-class Steer(Intervention):
-    """Add a constant multiple of a direction where a key pattern is present."""
-
-    KIND: ClassVar[str] = "steer"
-    HELP: ClassVar[str] = "add a multiple of a direction where a pattern is present"
-
-    direction: Direction = Field(description="What to add.")
-    prompts: Annotated[tuple[str, ...], OneOrMany(), Field(min_length=1)] = Field(
-        description="Prompts in which the pattern stands."
-    )
-    key: str | None = Field(
-        default=None, min_length=1, description="The pattern: text at whose last token it acts; the end of the prompts."
-    )
-    without: Annotated[tuple[str, ...], OneOrMany()] = Field(
-        default=(), description="Prompts without the pattern, on which nothing should change."
-    )
-    strength: float = Field(default=4.0, description="Length of what is added, in units of the output's usual length.")
-    module: Literal["o_proj", "down_proj"] = Field(default="down_proj", description="Matrix to edit.")
-    layer: Annotated[int, Field(ge=0, lt=1024)] = Field(description="Layer to edit.")
+    @model_validator(mode="after")
+    def _factor_of_scale(self) -> Self:
+        if self.action != "scale" and self.factor != type(self).model_fields["factor"].default:
+            raise conflict(["factor", "action"], f"factor {self.factor:g} is of action scale; expected that action")
+        if self.action == "scale" and self.factor == 1:
+            raise conflict(["factor"], "a factor of 1 changes nothing; expected another number")
+        return self

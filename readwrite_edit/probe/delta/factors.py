@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from readwrite_edit.probe.checkpoint import ADAPTER_CONFIG, Checkpoint, read_ada
 from readwrite_edit.probe.delta.anatomy import Anatomy
 from readwrite_edit.probe.delta.pairing import Misfit
 
+_CONSTANT = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_B(?:\.default)?\.bias")
 _FACTOR = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<factor>[AB])(?:\.default)?\.weight")
 
 
@@ -30,10 +31,12 @@ class Factors:
     Attributes:
         modules: Name of the weight to (B scaled, A), float64: ΔW = B A.
         misfits: What in the adapter is no such update.
+        constants: Name of the weight to what is added to the output whatever the input, scaled, float64 (lora_bias).
     """
 
     modules: Mapping[str, LowRank]
     misfits: tuple[Misfit, ...] = ()
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
 
     def minus(self, other: Factors) -> Factors:
         """The updates of this adapter less those of another: [B, −B′] [A; A′]."""
@@ -51,16 +54,23 @@ class Factors:
         return update if update is None else LowRank(update.B[role_rows(projection)], update.A)
 
 
-def read_factors(checkpoint: Checkpoint, anatomy: Anatomy) -> Factors:
+def read_factors(checkpoint: Checkpoint, anatomy: Anatomy, *, constants: bool = False) -> Factors:
     """Read an adapter for a base model.
+
+    Args:
+        checkpoint: An adapter.
+        anatomy: Of its base.
+        constants: Read constants (lora_bias) too, instead of refusing an adapter that has them.
 
     Raises:
         AdapterError: The file is damaged, or none of its modules is one of the base.
     """
-    config = read_adapter_config(checkpoint.folder)
+    config = read_adapter_config(checkpoint.folder, constants=constants)
+    tensors = _tensors(checkpoint)
+    added = _take_constants(tensors, anatomy) if constants else {}
     found: dict[str, dict[str, Tensor]] = {}
     misfits = []
-    for name, tensor in _tensors(checkpoint).items():
+    for name, tensor in tensors.items():
         match = _FACTOR.fullmatch(name)
         if match is None:
             misfits.append(Misfit(name, "extra", "in the adapter, but no factor of an update B A; not measured"))
@@ -75,10 +85,12 @@ def read_factors(checkpoint: Checkpoint, anatomy: Anatomy) -> Factors:
         else:
             scale = _scale(checkpoint, config, module, parts["A"].shape[0])
             modules[own] = LowRank(parts["B"].double() * scale, parts["A"].double())
+            if own in added:
+                added[own] = added[own] * scale
     if not modules:
         detail = misfits[0].detail if misfits else "it holds no tensors"
         raise AdapterError(f"{checkpoint.name}: no module of this adapter fits the base ({detail}); is the base wrong?")
-    return Factors(modules, tuple(misfits))
+    return Factors(modules, tuple(misfits), {own: added[own] for own in modules if own in added})
 
 
 def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
@@ -92,6 +104,12 @@ def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
     if bad is not None:
         raise AdapterError(f"{path}: {bad} holds NaN or infinity; the adapter is damaged")
     return tensors
+
+
+def _take_constants(tensors: dict[str, Tensor], anatomy: Anatomy) -> dict[str, Tensor]:
+    """Take the constants out of an adapter's tensors; returns them by the name of the weight, float64."""
+    named = {name: match["module"] for name in tensors if (match := _CONSTANT.fullmatch(name))}
+    return {anatomy.canonical(f"{module}.weight"): tensors.pop(name).double() for name, module in named.items()}
 
 
 def _problem(own: str, parts: Mapping[str, Tensor], anatomy: Anatomy) -> tuple[str, str] | None:

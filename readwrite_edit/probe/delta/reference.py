@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from readwrite_edit.errors import DataError
-from readwrite_edit.geometry import principal_basis, unembedding_gram
+from readwrite_edit.geometry import principal_basis
 from readwrite_edit.job.session import Session
 from readwrite_edit.models.architectures import WRITE_ROLES
 from readwrite_edit.models.conversion import cache_folder
@@ -17,12 +16,13 @@ from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.loading import default_device, load_model, load_tokenizer
 from readwrite_edit.models.pathways import Projection
 from readwrite_edit.models.source import ModelSource
-from readwrite_edit.models.tensor_files import StoredTensor, TensorFiles, row_blocks
+from readwrite_edit.models.tensor_files import TensorFiles
 from readwrite_edit.probe.checkpoint import Checkpoint, parse_model
 from readwrite_edit.probe.delta.anatomy import Anatomy
 from readwrite_edit.probe.delta.comparison import Comparison
 from readwrite_edit.probe.delta.principal import DEAR, kept_directions
 from readwrite_edit.probe.delta.subspaces import Subspaces, curve_length
+from readwrite_edit.probe.delta.unembedding import stored_unembedding
 from readwrite_edit.probe.settings.base import TextSettings
 from readwrite_edit.probe.settings.delta import DeltaSettings
 from readwrite_edit.probe.texts import probe_sequences
@@ -30,7 +30,6 @@ from readwrite_edit.statistics import Statistics, StatisticsStore
 from readwrite_edit.statistics.cached import cached_statistics
 from readwrite_edit.statistics.store import open_statistics
 
-_BLOCK_NUMBERS = 1 << 22
 Collect = Callable[[Session], Statistics]
 Reference = Callable[[Session], Subspaces]
 
@@ -124,46 +123,19 @@ def stored_prediction_basis(
     Returns:
         Orthonormal columns, (d_model, K).
     """
-    stored = anatomy.by_own_name(files.tensors)
-    head = stored.get(anatomy.unembedding) or (stored.get(anatomy.embedding) if anatomy.tied else None)
-    if head is None:
+    unembedding = stored_unembedding(files, anatomy, gain=settings.gain)
+    if unembedding is None:
         return None
-    pathways = anatomy.pathways
-    projection = _whole(files, stored.get(f"{pathways.output_projection}.weight"))
-    gain = _whole(files, stored.get(f"{pathways.final_norm}.weight")) if settings.gain else None
-    gain = None if gain is None else gain + pathways.norm_gain_offset
-    dim = head.shape[1] if projection is None else projection.shape[1]
+    dim, centred = unembedding.d_model, settings.centred_unembedding
     columns = curve_length(dim, settings.curve, settings.k)
 
     def gram() -> Tensor:
-        blocks = _unembedding_blocks(files, head, projection)
-        return unembedding_gram(blocks, gain, centred=settings.centred_unembedding, token_weights=token_weights)
+        return unembedding.gram(centred=centred, token_weights=token_weights)
 
     if dim <= DEAR:
         return principal_basis(gram(), columns)
-    key = _content_hash(files, head, settings.centred_unembedding, projection, gain, token_weights)
+    key = unembedding.digest(centred=centred, token_weights=token_weights)
     return kept_directions(key, gram, dim, columns)[1]
-
-
-def _content_hash(files: TensorFiles, head: StoredTensor, centred: bool, *parts: Tensor | None) -> str:
-    """SHA-256 of everything that the Gram matrix of an unembedding is made from."""
-    digest = hashlib.sha256(f"{head.dtype} {head.shape} {centred}".encode())
-    for start, stop in row_blocks(head, _BLOCK_NUMBERS):
-        digest.update(files.read(head, start, stop))
-    for part in parts:
-        digest.update(b"-" if part is None else part.double().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _unembedding_blocks(files: TensorFiles, head: StoredTensor, projection: Tensor | None) -> Iterator[Tensor]:
-    for block in files.blocks(head, _BLOCK_NUMBERS):
-        yield block.float() if projection is None else block.float() @ projection
-
-
-def _whole(files: TensorFiles, stored: StoredTensor | None) -> Tensor | None:
-    if stored is None:
-        return None
-    return stored.as_tensor(files.read(stored, 0, stored.rows)).float()
 
 
 def token_frequencies(settings: DeltaSettings, source: ModelSource, vocabulary: int) -> Tensor | None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from readwrite_edit.report.heatmap import in_order
 from readwrite_edit.report.probe_figures.plan import Plan, TextTable
-from readwrite_edit.report.probe_figures.plots import logarithmic, named_lines, short, small_multiples, styles
+from readwrite_edit.report.probe_figures.plots import logarithmic, named_lines, small_multiples, strips, styles
 from readwrite_edit.report.probe_figures.words import figure, spanned
-from readwrite_edit.report.svg import FIRST, INK, SECOND
+from readwrite_edit.report.svg import FIRST, SECOND
 
 _MOST_PANELS = 12
-_TESTED, _FLIPPED = "principal", "sign_flip"
+_LINES = (("principal", FIRST, "-", "tested edit"), ("sign_flip", SECOND, "--", "its opposite"))
 # As many as can be told apart.
 _DOSED = (
     "principal", "sign flip", "random, energy", "random, frobenius", "complement, energy", "bottom, energy",
@@ -90,25 +89,10 @@ def _controls(table: pd.DataFrame) -> str:
     panels = _panels(at_dose.assign(name=_family_names(at_dose)))
 
     def draw(axes: Axes, title: Hashable) -> None:
-        _strips(axes, panels[str(title)])
+        strips(axes, panels[str(title)], "kl", _LINES, label="KL, nats per token")
+        logarithmic(axes, y=False)
 
     return small_multiples(list(panels), draw, prefix="controls", row_in=2.9)
-
-
-def _strips(axes: Axes, table: pd.DataFrame) -> None:
-    controls = table[~table["family"].isin([_TESTED, _FLIPPED])]
-    names = list(dict.fromkeys(controls["name"]))
-    for place, name in enumerate(names):
-        values = np.sort(controls.loc[controls["name"] == name, "kl"].to_numpy())
-        aside = place + 0.28 * np.sin(2.4 * np.arange(len(values)))  # spread evenly, and the same each time
-        axes.plot(values, aside, ".", color=INK, alpha=0.45, markersize=3.5, label="controls" if place == 0 else None)
-        axes.plot([np.median(values)] * 2, [place - 0.36, place + 0.36], color=INK, linewidth=1.6)
-    for family, colour, dash, label in ((_TESTED, FIRST, "-", "tested edit"), (_FLIPPED, SECOND, "--", "its opposite")):
-        for kl in table.loc[table["family"] == family, "kl"]:
-            axes.axvline(kl, color=colour, linestyle=dash, label=label)
-    axes.set_yticks(range(len(names)), [short(name) for name in names])
-    axes.set(xlabel="KL, nats per token", ylim=(len(names) - 0.4, -0.6))
-    logarithmic(axes, y=False)
 
 
 CAUSAL = (

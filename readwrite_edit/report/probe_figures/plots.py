@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from readwrite_edit.report.heatmap import MODULE_ORDER, in_order
-from readwrite_edit.report.svg import FAINT, LINES, drawing, number
+from readwrite_edit.report.svg import FAINT, INK, LINES, drawing, number
 
 _ROW_IN = 2.3
 _LONGEST_NAME = 40
@@ -128,6 +128,32 @@ def at_null(axes: Axes) -> None:
 def at_null_upright(axes: Axes) -> None:
     """The same where the ratio runs along the x axis."""
     axes.axvline(1.0, color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)))
+
+
+def strips(
+    axes: Axes, table: pd.DataFrame, value: str, lines: Sequence[tuple[str, str, Any, str]], *, label: str
+) -> None:
+    """Controls as strips of dots, a row a name; what they are compared with as lines through all rows.
+
+    Args:
+        axes: To draw on.
+        table: With ``family``, ``name`` and the value.
+        value: Column that runs along the x axis.
+        lines: Family, colour, dash and label of what is drawn as a line and not as a strip.
+        label: Of the x axis.
+    """
+    controls = table[~table["family"].isin([family for family, *_ in lines])]
+    names = list(dict.fromkeys(controls["name"]))
+    for place, name in enumerate(names):
+        values = np.sort(controls.loc[controls["name"] == name, value].to_numpy())
+        aside = place + 0.28 * np.sin(2.4 * np.arange(len(values)))  # spread evenly, and the same each time
+        axes.plot(values, aside, ".", color=INK, alpha=0.45, markersize=3.5, label="controls" if place == 0 else None)
+        axes.plot([np.median(values)] * 2, [place - 0.36, place + 0.36], color=INK, linewidth=1.6)
+    for family, colour, dash, named in lines:
+        for own in table.loc[table["family"] == family, value]:
+            axes.axvline(own, color=colour, linestyle=dash, label=named)
+    axes.set_yticks(range(len(names)), [short(name) for name in names])
+    axes.set(xlabel=label, ylim=(len(names) - 0.4, -0.6))
 
 
 def spaced(values: Iterable[float], count: int = 48) -> list[float]:

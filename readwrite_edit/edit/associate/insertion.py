@@ -1,0 +1,214 @@
+"""Values into weights: one layer or several, hard or ridge, with or without a null space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from readwrite_edit.edit.associate.continuations import Continuations, batches
+from readwrite_edit.edit.associate.keys import keys_of, states_of
+from readwrite_edit.edit.associate.lengths import shortest
+from readwrite_edit.edit.associate.questions import Asked
+from readwrite_edit.edit.associate.values import Values
+from readwrite_edit.edit.metric import Metric
+from readwrite_edit.errors import EditError, ShapeError
+from readwrite_edit.geometry import hard_update, key_gain, null_space_update, ridge_update
+from readwrite_edit.geometry.fractions import LowRank
+from readwrite_edit.interventions.changes import Change
+from readwrite_edit.interventions.forward import edited
+from readwrite_edit.models.pathways import Projection
+
+_DOUBLINGS, _REFINEMENTS = 1, 6
+_LEAST_ANSWER = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """How keys are answered with values in one matrix.
+
+    Attributes:
+        projection: The matrix.
+        metric: C of what it reads.
+        ridge: λ; 0 where the constraints hold exactly.
+        null_space: Directions N that may be read, (d_in, n); None for all, weighed by C.
+    """
+
+    projection: Projection
+    metric: Metric
+    ridge: float
+    null_space: Tensor | None = None
+
+    def update(self, residuals: Tensor, keys: Tensor) -> LowRank:
+        """ΔW with ΔW K = R or nearly, R of shape (d_out, facts) and K of shape (d_in, facts).
+
+        Raises:
+            EditError: The keys can not be told apart, or a key is zero.
+        """
+        try:
+            if self.null_space is not None:
+                return null_space_update(residuals, keys, self.null_space, self.ridge)
+            solved = self.metric.solve(keys)
+            if keys.shape[1] == 1 and self.ridge == 0:
+                return hard_update(residuals[:, 0], keys[:, 0], solved[:, 0])
+            return ridge_update(residuals, keys, solved, self.ridge)
+        except ShapeError as error:
+            place = f"layer {self.projection.layer} {self.projection.role}"
+            raise EditError(f"{place}: {error}") from error
+
+    def gain(self, keys: Tensor, others: Tensor | None = None) -> Tensor:
+        """kᵀC⁻¹k of each key, or kᵀC⁻¹k′; within the null space kᵀN Nᵀk. Shape (facts,), float64."""
+        if self.null_space is None:
+            return key_gain(keys if others is None else others, self.metric.solve(keys))
+        inside = self.null_space.T @ keys
+        return (inside * (inside if others is None else self.null_space.T @ others)).sum(dim=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Inserted:
+    """The changes, and what each fact needed of them.
+
+    Attributes:
+        changes: One a layer.
+        residuals: r of each fact in the last layer, (facts, d_out), as the closed form was given them.
+        gain: kᵀC⁻¹k of each fact's key in the last layer, (facts,); within a null space kᵀN Nᵀk.
+        margin: Lead of the target in the bare prompt with the whole edit, nats, (facts,).
+        passes: Passes with the whole edit.
+    """
+
+    changes: tuple[Change, ...]
+    residuals: Tensor
+    gain: Tensor
+    margin: Tensor
+    passes: int
+
+
+class EditedPrompts:
+    """Bare prompts under a whole edit, which acts on every token.
+
+    Args:
+        model: Bare model.
+        lowest: The lowest of the edited matrices.
+        asked: Facts.
+    """
+
+    def __init__(self, model: PreTrainedModel, lowest: Projection, asked: Sequence[Asked]) -> None:
+        bare = [one.bare for one in asked]
+        self._model, self._rows = model, batches(bare, whole=True)
+        self._parts = [Continuations(model, lowest, [bare[row] for row in rows], whole=True) for rows in self._rows]
+        self._order = torch.tensor([row for rows in self._rows for row in rows]).argsort()
+        self.passes = 0
+
+    def margins(self, changes: Sequence[Change]) -> Tensor:
+        """Lead of each target over its runner-up, nats, shape (facts,), on the CPU."""
+        self.passes += 1
+        with edited(self._model, [changes]):
+            found = torch.cat([part.margins() for part in self._parts])
+        return found.cpu()[self._order]
+
+
+def insert(
+    model: PreTrainedModel, forms: Sequence[Form], asked: Sequence[Asked], values: Values, *, margin: float
+) -> Inserted:
+    """Build ΔW of each layer so that every fact's key is answered with its value.
+
+    The value δ was found for the bare prompt, and the key k is a mean over
+    contexts: the residual is δ · (kᵀC⁻¹k)/(kᵀC⁻¹k₀), with which a lone edit adds
+    δ to the output where it reads the bare prompt's key k₀. Without a ridge and in one
+    layer, lengths are then searched once more under the whole edit, which acts
+    on every token and, of other facts, on every key.
+
+    Args:
+        model: Bare model.
+        forms: One a layer, in order.
+        asked: Facts.
+        values: δ of each fact in the last layer.
+        margin: Wanted lead, nats.
+
+    Raises:
+        EditError: The keys can not be told apart.
+    """
+    prompts = EditedPrompts(model, forms[0].projection, asked)
+    if len(forms) > 1:
+        return _spread(model, forms, asked, values, prompts, margin)
+    form = forms[0]
+    keys, bare = keys_of(model, form.projection, asked)
+    keys, bare = keys.to(form.metric.second_moment), bare.to(form.metric.second_moment)
+    gain = form.gain(keys)
+    residuals = _answered(form, values.step, keys, bare, gain)
+
+    def change(lengths: Tensor) -> Change:
+        return Change(form.projection, form.update((residuals * lengths.unsqueeze(1).to(residuals)).T, keys))
+
+    lengths = torch.ones(len(asked))
+    found = prompts.margins([change(lengths)])
+    if form.ridge == 0:
+        lengths, found = _settled(lambda tried: prompts.margins([change(tried)]), values, found, margin)
+    scaled = residuals * lengths.unsqueeze(1).to(residuals)
+    return Inserted((change(lengths),), scaled, gain, found, prompts.passes)
+
+
+def _settled(
+    margins: Callable[[Tensor], Tensor], values: Values, first: Tensor, margin: float
+) -> tuple[Tensor, Tensor]:
+    """Lengths of all facts under the whole edit, and the margins there.
+
+    Facts are searched each by itself while the others stand where their own
+    search has them, so margins at the end are computed again.
+    """
+    lengths = torch.ones(len(first))
+
+    def at(tried: Tensor, rows: Tensor) -> Tensor:
+        lengths[rows] = tried
+        return margins(lengths)[rows]
+
+    found = shortest(
+        at,
+        torch.ones_like(lengths),
+        values.margin_before.cpu(),
+        margin,
+        doublings=_DOUBLINGS,
+        refinements=_REFINEMENTS,
+        known=first,
+    )
+    return found.length, margins(found.length) if len(first) > 1 else found.margin
+
+
+def _answered(form: Form, steps: Tensor, keys: Tensor, bare: Tensor, gain: Tensor) -> Tensor:
+    """Residuals with which the bare prompts' own keys are answered by δ, (facts, d_out), float64."""
+    answer = form.gain(keys, bare) / gain
+    return steps.to(keys) / answer.clamp_min(_LEAST_ANSWER).unsqueeze(1)
+
+
+def _spread(
+    model: PreTrainedModel,
+    forms: Sequence[Form],
+    asked: Sequence[Asked],
+    values: Values,
+    prompts: EditedPrompts,
+    margin: float,
+) -> Inserted:
+    """MEMIT's spreading: each layer takes an equal share of what the stream behind the last one still lacks.
+
+    Source: Meng et al., arXiv 2210.07229, section 4.3.
+    """
+    last = forms[-1].projection.layer
+    wanted = states_of(model, last, asked) + values.step.double()
+    changes: list[Change] = []
+    for index, form in enumerate(forms):
+        keys, bare = keys_of(model, form.projection, asked, changes)
+        keys, bare = keys.to(form.metric.second_moment), bare.to(form.metric.second_moment)
+        lacking = (wanted - states_of(model, last, asked, changes)) / (len(forms) - index)
+        gain = form.gain(keys)
+        residuals = _answered(form, lacking, keys, bare, gain)
+        changes.append(Change(form.projection, form.update(residuals.T, keys)))
+    found, scale = prompts.margins(changes), torch.ones(1)
+    if len(asked) == 1 and forms[0].ridge == 0:
+        scale, found = _settled(
+            lambda tried: prompts.margins([change.scaled(float(tried)) for change in changes]), values, found, margin
+        )
+        changes = [change.scaled(float(scale)) for change in changes]
+    return Inserted(tuple(changes), residuals * scale.to(residuals), gain, found, prompts.passes)
