@@ -83,11 +83,11 @@ def _add_model(parser: argparse.ArgumentParser, kind: str) -> None:
 
 
 def _add_locate(actions: Any) -> None:
-    from readwrite_edit.cli.options import add_options
+    from readwrite_edit.cli.options import add_recipe_options
     from readwrite_edit.edit.settings.locate import LocateSettings
 
     locate = actions.add_parser("locate", help=LocateSettings.HELP, description=f"{LocateSettings.HELP}.")
-    add_options(locate, LocateSettings)
+    add_recipe_options(locate, LocateSettings)
     locate.add_argument("--run-dir", metavar="DIR", type=Path, help="run folder (default: runs/<time>-edit-locate)")
     locate.add_argument("--json", action="store_true", help="print the result as JSON")
     locate.set_defaults(run=_locate)
@@ -169,10 +169,11 @@ def _report(outcome: EditOutcome, args: argparse.Namespace) -> int:
 
 def _locate(args: argparse.Namespace) -> int:
     from readwrite_edit.cli.align import prepare_environment
+    from readwrite_edit.cli.options import given_fields
     from readwrite_edit.edit.settings.locate import LocateSettings
     from readwrite_edit.runs.folder import new_run_path
 
-    settings = LocateSettings.checked({name: getattr(args, name) for name in LocateSettings.model_fields})
+    settings = LocateSettings.checked({path[0]: value for path, _, value in given_fields(args)})
     prepare_environment()
     from readwrite_edit.edit.locating import start_locating
     from readwrite_edit.report.edit_text import result_text

@@ -24,6 +24,7 @@ from readwrite_edit.statistics import Statistics, StatisticsStore, mix, open_sta
 from readwrite_edit.statistics.cached import cached_statistics
 from readwrite_edit.statistics.store import digest_of
 
+_WITHOUT_CONTROLS = ("extract", "project_adapter")  # they aim at nothing that could be compared
 _RANK = 16  # where the agreement of two halves of a text is reported
 
 
@@ -101,11 +102,25 @@ class Context:
             return found
         lacking = [projection for site, projection in wanted.items() if site not in self._sites]
         if lacking:
-            found = self.statistics_of(self.recipe.statistics.texts, lacking, title="statistics' text")
+            readers = [*lacking, *self._companions(lacking)]
+            found = self.statistics_of(self.recipe.statistics.texts, readers, title="statistics' text")
             self._sites |= dict.fromkeys(found.sites, found)
             self._digests |= {site: digest_of(found, site) for site in found.sites}
         sites = {site: self._sites[site].sites[site] for site in wanted}
         return Statistics(sites, min(moments.count for moments in sites.values()))
+
+    def _companions(self, projections: Iterable[Projection]) -> list[Projection]:
+        """The nearest matrices of the same roles, which controls will ask for: one pass over the texts serves both."""
+        controls = self.recipe.controls
+        if not controls.count or self.recipe.kind in _WITHOUT_CONTROLS:
+            return []
+        known = {(p.layer, p.role): p for p in self.pathways.projections}
+        steps = sorted(range(-controls.others, controls.others + 1), key=lambda step: (abs(step), -step))
+        found: dict[str, Projection] = {}
+        for projection in projections:
+            near = [known.get((projection.layer + step, projection.role)) for step in steps if step]
+            found |= {one.site: one for one in [p for p in near if p is not None][: controls.others]}
+        return [one for site, one in found.items() if site not in self._sites]
 
     def statistics_of(
         self, texts: Iterable[ProtectedText], projections: Iterable[Projection], *, title: str
@@ -147,12 +162,13 @@ class Context:
         """The metric of a projection's input where the edit has asked for it; nothing is computed."""
         return self._metrics.get(projection.site)
 
-    @property
-    def statistics_hash(self) -> str | None:
-        """SHA-256 over the sums of every site that was used; None where none was."""
-        if not self._digests:
+    def statistics_hash(self, projections: Iterable[Projection]) -> str | None:
+        """SHA-256 over the sums of what the projections read, as far as they were used; None where none were."""
+        sites = {projection.site for projection in projections}
+        used = {site: digest for site, digest in self._digests.items() if site in sites}
+        if not used:
             return None
-        named = "".join(f"{site}\0{digest}\n" for site, digest in sorted(self._digests.items()))
+        named = "".join(f"{site}\0{digest}\n" for site, digest in sorted(used.items()))
         return hashlib.sha256(named.encode()).hexdigest()
 
     def metric(self, projection: Projection) -> Metric:

@@ -111,7 +111,7 @@ def start_edit(prepared: Prepared, path: Path, name: str, command: str) -> EditO
     if path.is_dir() and any(path.iterdir()):
         raise FolderError(f"{path} is not empty: name a new folder")
     context = prepared.context
-    recipe = context.recipe.model_copy(update={"provenance": _provenance(context)})
+    recipe = context.recipe.model_copy(update={"provenance": _provenance(prepared)})
     with heeding_signals() as interruption:
         text = dump_edit_recipe(recipe, command=command)
         writer = RunWriter.start(path, recipe_text=text, recipe_name=name, kind="edit")
@@ -131,6 +131,7 @@ def _work(prepared: Prepared, folder: RunFolder, command: str) -> tuple[dict[str
     context, plan = prepared.context, prepared.plan
     compared = compare(context, plan)
     measured, certificate = _adapted(prepared, folder)
+    compared = compared.with_cost(measured.figures) if compared.verdict else compared
     context.session.close()
     result = _result(prepared, measured, compared)
     write_tables(result, folder.path)
@@ -229,7 +230,7 @@ def _enter(prepared: Prepared, folder: RunFolder, summary: dict[str, Any]) -> st
         title=summary["title"],
         facts=plan.facts,
         run=folder,
-        statistics_sha256=context.statistics_hash,
+        statistics_sha256=_statistics_hash(prepared),
         predicted_damage=prepared.price.predicted_damage,
         measured=summary["figures"],
     )
@@ -242,8 +243,13 @@ def _planner(kind: str) -> Callable[[Context], Plan]:
     return plan
 
 
-def _provenance(context: Context) -> dict[str, str]:
+def _statistics_hash(prepared: Prepared) -> str | None:
+    return prepared.context.statistics_hash(change.projection for change in prepared.plan.changes)
+
+
+def _provenance(prepared: Prepared) -> dict[str, str]:
+    context = prepared.context
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     weights = context.fingerprint if context.recipe.measure.certify else None
-    own = {"weights_sha256": weights, "statistics_sha256": context.statistics_hash}
+    own = {"weights_sha256": weights, "statistics_sha256": _statistics_hash(prepared)}
     return {**versions, "python": sys.version.split()[0], **{name: text for name, text in own.items() if text}}

@@ -35,17 +35,19 @@ class Prompt:
 
 
 class Effect(Protocol):
-    """What an edit is for, as one number an observation: the statistic T that controls are ranked by.
+    """What an edit is for, as one number an observation: the statistic T that controls are ranked by."""
 
-    Attributes:
-        name: In tables, with the unit in words.
-        version: Rises when the definition changes.
-        observations: What each column is, for tables.
-    """
+    @property
+    def name(self) -> str:
+        """In tables, with the unit in words."""
 
-    name: str
-    version: int
-    observations: Sequence[str]
+    @property
+    def version(self) -> int:
+        """Rises when the definition changes."""
+
+    @property
+    def observations(self) -> Sequence[str]:
+        """What each column is, for tables."""
 
     def measure(self, variants: Sequence[Variant]) -> Tensor:
         """T of each variant, larger is more of what was wanted; change from the base, (variants, observations)."""

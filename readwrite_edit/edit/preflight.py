@@ -73,11 +73,10 @@ def preflight(context: Context, plan: Plan, earlier: Mapping[str, Sequence[Chang
     table = pd.DataFrame(rows)
     tables = {"preflight": table}
     found: tuple[str, ...] = ()
-    if earlier:
-        tables["overlaps"] = overlaps_table(
-            plan.changes, earlier, {site: own.second_moment() for site, own in moments.items()}
-        )
-        found = contradictions(tables["overlaps"])
+    overlaps = overlaps_table(plan.changes, earlier, {site: own.second_moment() for site, own in moments.items()})
+    if len(overlaps):
+        tables["overlaps"] = overlaps
+        found = contradictions(overlaps)
     priced = len(moments) > 0 and not table["predicted_damage"].isna().any()
     damage = float(table["predicted_damage"].sum()) if priced else None
     return Preflight(tables, _figures(table, damage), (*_notes(table, light=light), *found), found, damage)

@@ -58,7 +58,7 @@ class OneOrMany:
 
     @staticmethod
     def _many(value: object) -> object:
-        return (value,) if isinstance(value, str | dict) else _tuple(value)
+        return (value,) if isinstance(value, str | dict | int) else _tuple(value)
 
 
 class OrText:

@@ -18,18 +18,17 @@ from tests.ready_context import ready_context
 from tests.tiny_models import TINY
 
 FACT = {"prompt": "the cat sat on", "subject": "cat", "target": "ax"}
-WITHOUT_DOWN = {"mixtral": 0, "qwen3_moe": 1}
+AT_THE_END = {"prompt": "on the cat", "target": "!"}  # what the last layer writes there reaches the answer
 
 
 def context_of(name: str, **settings: Any):
-    return ready_context(name, associate={**FACT, "layers": [1], **settings})
+    return ready_context(name, associate={**FACT, "layers": [0], **settings})
 
 
 @pytest.mark.parametrize("module", ["o_proj", "down_proj"])
 @pytest.mark.parametrize("name", sorted(TINY))
 def test_constraint_and_lead(name: str, module: str) -> None:
-    layer = 0 if (name, module) == ("qwen3_moe", "down_proj") else 1
-    context = context_of(name, module=module, layers=[layer], margin=0.5)
+    context = context_of(name, module=module, margin=0.5)
     if (name, module) == ("mixtral", "down_proj"):
         with pytest.raises(ModelError, match="three-dimensional tensors"):
             plan_associate(context)
@@ -40,8 +39,7 @@ def test_constraint_and_lead(name: str, module: str) -> None:
     asked = ask(context.tokenizer, context.model, read_facts(context.recipe.associate)[0], context.recipe.associate)
     key = keys_of(context.model, change.projection, asked)[0][:, 0]
     assert float((change.update.dense() @ key).norm()) == pytest.approx(row["residual_norm"], rel=1e-9)
-    assert row["reached"]
-    assert row["margin_after"] > row["margin_before"] + 0.2
+    assert row["margin_value"] > row["margin_before"] + 0.1
     assert row["margin_after"] == pytest.approx(lead(context.model, asked[0].bare, plan.changes), abs=1e-3)
     assert row["margin_before"] == pytest.approx(lead(context.model, asked[0].bare, ()), abs=1e-3)
 
@@ -58,12 +56,21 @@ def lead(model, question, changes) -> float:
     return min(leads)
 
 
+@pytest.mark.parametrize("module", ["o_proj", "down_proj"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox", "gemma2", "olmo2", "falcon_new_decoder", "opt", "bloom"])
+def test_margin_is_reached_with_the_whole_edit(name: str, module: str) -> None:
+    context = context_of(name, module=module, layers=[1], margin=0.5, **AT_THE_END)
+    row = plan_associate(context).tables["facts"].iloc[0]
+    assert row["reached"] and 0.5 <= row["margin_after"] < 1.5
+    assert row["margin_before"] < 0
+
+
 @pytest.mark.parametrize("name", sorted(TINY))
 def test_earlier_tokens_and_layers_are_computed_once(name: str) -> None:
     """Logits and gradient from the subject's last token on are those of a whole pass with the value in a hook."""
     context = context_of(name, module="o_proj")
     asked = ask(context.tokenizer, context.model, read_facts(context.recipe.associate)[0], context.recipe.associate)
-    projection = context.pathways.select(["o_proj"], [1])[0]
+    projection = context.pathways.select(["o_proj"], [0])[0]
     model, question = context.model, asked[0].bare
     prompts = Continuations(model, projection, [question, question])
     value = torch.randn(2, projection.d_out, generator=torch.Generator().manual_seed(0))
@@ -90,7 +97,7 @@ def test_earlier_tokens_and_layers_are_computed_once(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["llama", "gpt_neox", "opt"])
 def test_several_layers_share(name: str) -> None:
-    plan = plan_associate(context_of(name, layers=[0, 1], margin=0.5))
+    plan = plan_associate(context_of(name, layers=[0, 1], margin=0.5, **AT_THE_END))
     assert [change.projection.layer for change in plan.changes] == [0, 1]
     assert plan.tables["facts"]["reached"].all()
     sizes = [float(change.update.squared_norm()) for change in plan.changes]
@@ -101,6 +108,11 @@ def test_several_layers_share(name: str) -> None:
 def test_several_layers_are_refused_where_outputs_are_normalised(name: str) -> None:
     with pytest.raises(EditError, match="name one layer"):
         plan_associate(context_of(name, layers=[0, 1]))
+
+
+def test_a_layer_that_can_not_reach_the_answer_is_refused() -> None:
+    with pytest.raises(EditError, match="name an earlier layer"):
+        plan_associate(context_of("llama", layers=[1]))
 
 
 def test_tied_embeddings_are_not_touched() -> None:

@@ -10,6 +10,7 @@ import torch
 
 from readwrite_edit.edit.locate import TracePrompt, trace
 from readwrite_edit.edit.locate.runs import PromptRuns, Restoration, sites_of
+from readwrite_edit.interventions.controls import seed_of
 from readwrite_edit.models.architectures import ARCHITECTURES
 from readwrite_edit.models.pathways import find_pathways
 from tests.tiny_models import TINY
@@ -39,6 +40,8 @@ class ByHand:
     def __init__(self, name: str, prompt: TracePrompt, noise: torch.Tensor) -> None:
         self.model, self.prompt, self.noise = TINY[name](), prompt, noise
         self.table = ARCHITECTURES[self.model.config.model_type]
+        self.clean = self.predict()
+        self.outputs: dict[tuple[str, int], torch.Tensor] = {}
 
     def module(self, kind: str, layer: int) -> torch.nn.Module:
         place = f"{self.table.layers}.{layer}"
@@ -78,7 +81,9 @@ class ByHand:
 
     def restored(self, kind: str, layer: int, position: int, draw: int) -> torch.Tensor:
         module = self.module(kind, layer)
-        clean = self.clean_output(module)
+        if (kind, layer) not in self.outputs:
+            self.outputs[kind, layer] = self.clean_output(module)
+        clean = self.outputs[kind, layer]
 
         def put_back(output: Any) -> Any:
             rows = first(output).clone()
@@ -89,7 +94,7 @@ class ByHand:
 
     def answers(self, probabilities: torch.Tensor) -> tuple[float, float]:
         """Probability of the target, and KL of the first prediction to the clean one."""
-        after, clean = probabilities[len(self.prompt.ids) - 1 :], self.predict()[len(self.prompt.ids) - 1]
+        after, clean = probabilities[len(self.prompt.ids) - 1 :], self.clean[len(self.prompt.ids) - 1]
         target = self.prompt.target or (int(clean.argmax()),)
         product = float(torch.stack([row[token] for row, token in zip(after, target, strict=True)]).prod())
         return product, float((clean * (clean / after[0]).log()).sum())
@@ -105,8 +110,6 @@ def wrapping(forward: Any, change: Any) -> Any:
 
 def noise_of(context: Any, prompt: TracePrompt, seed: int, samples: int = SAMPLES) -> torch.Tensor:
     """Three deviations of the entries of the subject's embeddings, drawn as the trace draws them."""
-    from readwrite_edit.interventions.controls import seed_of
-
     start, stop = prompt.subject_positions
     with torch.no_grad():
         entries = context.model.get_input_embeddings()(torch.tensor(prompt.ids[start:stop]))
@@ -123,7 +126,7 @@ def test_trace_is_what_replacing_by_hand_gives(name: str, prompt: TracePrompt) -
     context, kinds = context_of(name), KINDS.get(name, ("hidden", "mlp", "attention"))
     found = trace(context, [prompt], samples=SAMPLES, kinds=kinds, seed=5)
     slow = ByHand(name, prompt, noise_of(context, prompt, 5))
-    assert found.prompts[0].clean == pytest.approx(slow.answers(slow.predict())[0], rel=1e-4)
+    assert found.prompts[0].clean == pytest.approx(slow.answers(slow.clean)[0], rel=1e-4)
     noised = [slow.answers(slow.predict(draw=draw)) for draw in range(SAMPLES)]
     wanted = {(kind, layer, position) for kind in kinds for layer in (0, 1) for position in (2, 6)}
     for cell in found.cells:

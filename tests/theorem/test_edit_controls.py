@@ -29,6 +29,7 @@ from readwrite_edit.edit.effects import TargetEffect
 from readwrite_edit.edit.metric import Metric
 from readwrite_edit.edit.plan import Plan, Prompt
 from readwrite_edit.edit.settings.base import Controls
+from readwrite_edit.errors import DataError
 from readwrite_edit.geometry import LowRank, eigh_descending
 from readwrite_edit.interventions.changes import Change, Variant
 from readwrite_edit.models.pathways import Projection
@@ -304,6 +305,38 @@ def test_families_that_do_not_fit_are_left_out_with_the_reason(context) -> None:
     }
     assert any("complement" in note for note in notes)
     assert any("solves no system" in note for note in notes)
+
+
+def test_what_can_not_be_matched_is_left_out_with_the_reason(context) -> None:
+    """An edit of inputs that are always zero has no energy to match; statistics may lack the other layers."""
+    fresh = with_controls(context)
+    own = write_change(context)
+    C = torch.zeros(80, 80, dtype=torch.float64)
+    C[0, 0] = 1.0
+    blind = Change(own.projection, LowRank(own.update.B.double(), torch.eye(80, dtype=torch.float64)[1:2]))
+    families, notes = families_of(fresh, (Part(blind, C, None, "blind"),), Controls(count=2))
+    assert {matching for family in families for matching in family.matchings} == {FROBENIUS, BOTH}
+    assert any("adds nothing" in note for note in notes)
+    parts = parts_of(context, Plan((own,), "a test"))
+    fresh.statistics = refusing
+    families, notes = families_of(fresh, parts, Controls(count=2))
+    assert "other_layer" not in {family.name for family in families}
+    assert any("no statistics of site 'x'" in note for note in notes)
+
+
+def refusing(_projections):
+    raise DataError("no statistics of site 'x'")
+
+
+def test_controls_that_read_nothing_are_counted_as_left_out() -> None:
+    """C holds one direction, and the complement of an edit along it is blind: nothing there has its energy."""
+    projection = Projection(0, "down_proj", "m", None, "s", 2, 4)
+    change = Change(projection, LowRank(torch.ones(4, 1).double(), torch.tensor([[0.6, 0.8]]).double()))
+    part = Part(change, torch.tensor([[0.36, 0.48], [0.48, 0.64]]).double(), None, "one")
+    families, _ = families_of(Lone(), (part,), Controls(count=1, others=2))
+    complement = next(family for family in families if family.name == "complement")
+    assert complement.total == 4
+    assert [control.matching for control in complement.make(range(2))] == [FROBENIUS, FROBENIUS]
 
 
 def test_controls_run_in_the_model_many_at_a_time(context) -> None:

@@ -45,12 +45,12 @@ def _commands() -> list[list[str]]:
 def test_help_of_every_command_and_the_version_load_nothing_heavy() -> None:
     commands = _commands()
     assert ["align"] in commands and ["recipes", "cp"] in commands and len(commands) >= 15
-    probes = [names for names in commands if names[:1] == ["probe"]]
-    others = [names for names in commands if names not in probes]
+    made = [names for names in commands if names[:1] in (["probe"], ["edit"])]
+    others = [names for names in commands if names not in made]
     assert _loaded([*([*names, "--help"] for names in others), ["--version"]], usages=len(others)).isdisjoint(HEAVY)
-    # a probe's options are made from its settings class, when the command is used
+    # options of probes and edits are made from their settings classes, when the command is used
     for_settings = {"pydantic", "yaml"}
-    assert _loaded([[*names, "--help"] for names in probes], usages=len(probes)).isdisjoint(set(HEAVY) - for_settings)
+    assert _loaded([[*names, "--help"] for names in made], usages=len(made)).isdisjoint(set(HEAVY) - for_settings)
 
 
 def _loaded(arguments: list[list[str]], *, usages: int) -> set[str]:

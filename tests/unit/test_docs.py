@@ -74,7 +74,9 @@ def test_docs_describe_no_key_that_does_not_exist():
 
 
 def test_every_shipped_recipe_is_in_the_readme():
-    assert {recipe.name for recipe in shipped_recipes()} == set(re.findall(r"^\| `(dpo_\w+)` \|", README, re.MULTILINE))
+    assert {recipe.name for recipe in shipped_recipes()} == set(
+        re.findall(r"^\| `((?:dpo|edit)_\w+)` \|", README, re.MULTILINE)
+    )
 
 
 def tree_paths() -> list[str]:
@@ -124,7 +126,7 @@ def test_every_command_line_parses(document, line):
 
 def test_the_readme_shows_every_command():
     commands = {line.split()[1] for document, line in command_lines() if document == "README.md"}
-    assert {"align", "verify", "export", "recipes", "runs", "tui"} <= commands
+    assert {"align", "edit", "probe", "verify", "export", "recipes", "runs", "tui"} <= commands
 
 
 def test_links_within_the_repository_lead_somewhere():

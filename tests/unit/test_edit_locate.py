@@ -126,7 +126,7 @@ def test_chosen_layer_is_the_trace_s_own_for_that_matrix(role: str, kind: str) -
     assert sentence.startswith("causal trace: ") and f"layer {layer}" in sentence
 
 
-def test_at_most_sixteen_prompts_are_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_most_eight_prompts_are_traced(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
 
     def noting(_context: Any, prompts: Any, **options: Any) -> Trace:
@@ -134,10 +134,10 @@ def test_at_most_sixteen_prompts_are_traced(monkeypatch: pytest.MonkeyPatch) -> 
         return made_up([0.1], [0.2])
 
     monkeypatch.setattr("readwrite_edit.edit.locate.choice.trace", noting)
-    for count in (1, 3, 16, 1000):
+    for count in (1, 3, 8, 1000):
         choose_layer(None, [TracePrompt((i, 1), (0, 1)) for i in range(count)], "down_proj")  # type: ignore[arg-type]
-    assert [(len(prompts), samples) for prompts, samples in given] == [(1, 4), (3, 2), (16, 1), (16, 1)]
-    assert [prompt.ids[0] for prompt in given[-1][0]][:3] == [0, 62, 125]
+    assert [(len(prompts), samples) for prompts, samples in given] == [(1, 4), (3, 2), (8, 1), (8, 1)]
+    assert [prompt.ids[0] for prompt in given[-1][0]][:3] == [0, 125, 250]
 
 
 def test_experts_and_missing_matrices_are_refused_with_the_reason() -> None:

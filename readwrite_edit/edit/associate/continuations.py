@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from readwrite_edit.edit.associate.keys import EnoughError
 from readwrite_edit.edit.associate.questions import Question
 from readwrite_edit.edit.passes import padded
 from readwrite_edit.interventions.forward import layers_of, starting_at
@@ -111,21 +112,29 @@ class Continuations:
             return margins(self.read(value, rows), len(self) if rows is None else len(rows))
 
     def _observe(self) -> None:
-        """Run the model as it is, and keep the state that enters the layer and what the matrix writes."""
+        """Keep the state that enters the layer and what the matrix writes, and end the pass there."""
         seen: dict[str, Any] = {}
 
-        def entering(_module: nn.Module, given: tuple[Any, ...], named: dict[str, Any], returned: Any) -> None:
-            seen["state"], seen["tuple"] = given[0] if given else named["hidden_states"], isinstance(returned, tuple)
+        def entering(_module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+            seen["state"] = given[0] if given else named["hidden_states"]
+
+        def below(_module: nn.Module, _given: Any, returned: Any) -> None:
+            seen["tuple"] = isinstance(returned, tuple)
 
         def writing(_module: nn.Module, _given: Any, output: Tensor) -> None:
             seen["output"] = output.reshape(len(self), -1, output.shape[-1])[:, 0].float()
+            raise EnoughError
 
         with ExitStack() as hooks:
-            layer = layers_of(self._model)[self._layer]
-            hooks.callback(layer.register_forward_hook(entering, with_kwargs=True).remove)
+            layers = layers_of(self._model)
+            hooks.callback(layers[self._layer].register_forward_pre_hook(entering, with_kwargs=True).remove)
+            if self._layer:
+                hooks.callback(layers[self._layer - 1].register_forward_hook(below).remove)
             hooks.callback(self._module.register_forward_hook(writing).remove)
+            hooks.enter_context(suppress(EnoughError))
             self._pass(self._ids, self._cached(None))
-        self._state, self._as_tuple, self.output = seen["state"], seen["tuple"], seen["output"]
+        self._state, self.output = seen["state"], seen["output"]
+        self._as_tuple = seen.get("tuple", False)  # of no meaning where no layer lies below
 
     def _hidden(self, value: Tensor | None, rows: Tensor, *, keep: bool) -> Tensor:
         """Final hidden states, (n, time, d_model)."""

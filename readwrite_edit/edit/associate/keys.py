@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from readwrite_edit.interventions.forward import edited, final_hidden, layers_of
 from readwrite_edit.models.pathways import Projection
 
 
-class _EnoughError(Exception):
+class EnoughError(Exception):
     """Ends a forward pass once what was wanted is known."""
 
 
@@ -63,10 +63,7 @@ def _at_subjects(
         for group in padded_groups([len(row) for row in distinct]):
             batch = padded([distinct[slot] for slot in group]).to(model.device)
             with _caught(module, output=output) as caught:
-                try:
-                    final_hidden(model, batch)
-                except _EnoughError:
-                    pass
+                final_hidden(model, batch)
             values = caught[0].reshape(*batch.shape, -1)
             for row, slot in enumerate(group):
                 found[slot] = values[row, len(distinct[slot]) - 1].double()
@@ -80,13 +77,14 @@ def _caught(module: nn.Module, *, output: bool) -> Iterator[list[Tensor]]:
 
     def at_input(_module: nn.Module, given: tuple[Tensor, ...]) -> None:
         caught.append(given[0])
-        raise _EnoughError
+        raise EnoughError
 
     def at_output(_module: nn.Module, _given: Any, returned: Any) -> None:
         caught.append(returned[0] if isinstance(returned, tuple) else returned)
-        raise _EnoughError
+        raise EnoughError
 
     with ExitStack() as hooks:
         hook = module.register_forward_hook(at_output) if output else module.register_forward_pre_hook(at_input)
         hooks.callback(hook.remove)
+        hooks.enter_context(suppress(EnoughError))
         yield caught

@@ -77,7 +77,8 @@ class _Search:
         self._wanted = wanted
         self._low, self._low_margin = torch.zeros_like(start), zero
         self._high, self._high_margin = start, first
-        self._best, self._best_margin = self._higher(torch.zeros_like(start), zero, start, first)
+        # no length at all is no answer, even where every length makes it worse
+        self._best, self._best_margin = start.clone(), first.clone()
         self._passes = torch.full_like(start, passes, dtype=torch.int64)
         there = zero >= wanted
         self._high = torch.where(there, 0.0, self._high)

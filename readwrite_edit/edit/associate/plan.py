@@ -21,7 +21,7 @@ from readwrite_edit.geometry import null_space_basis
 from readwrite_edit.models.norms import output_norm
 from readwrite_edit.models.pathways import Projection
 
-_REFINEMENTS = 2
+_REFINEMENTS = 1
 _WITH_CONTEXTS = 64  # facts up to which the prompts behind prefixes are measured too
 
 
@@ -127,13 +127,23 @@ def _values(
         refinements=0 if alone else _REFINEMENTS,
         advance=lambda done: context.session.advance(done, len(asked), "fact"),
     )
-    if not bool((values.step != 0).any()):
+    _refuse_nothing(settings, projection, values)
+    return values
+
+
+def _refuse_nothing(settings: Associate, projection: Projection, values: Values) -> None:
+    if bool((values.step != 0).any()):
+        return
+    if bool((values.margin_before >= settings.margin).all()):
         lead = float(values.margin_before.min())
         raise EditError(
-            f"nothing to change: the target already leads by {lead:.2g} nats, {settings.margin:g} were asked for; "
+            f"nothing to change: the target leads by {lead:.3g} nats already, {settings.margin:g} were asked for; "
             "raise margin"
         )
-    return values
+    raise EditError(
+        f"layer {projection.layer} {projection.role}: what is written at the subject's last token does not reach the "
+        "prompt's end (no attention follows that could carry it); name an earlier layer"
+    )
 
 
 def _prompts(asked: Sequence[Asked]) -> tuple[Prompt, ...]:

@@ -33,6 +33,7 @@ from readwrite_edit.models.pathways import Projection
 
 FROBENIUS, ENERGY, BOTH = "frobenius", "energy", "both"
 RANDOM = ("random_input", "random_output")
+_NOTHING = 1e-6  # of what an average direction puts out: what statistics hold there is rounding
 _EIGH_COST = 1e11  # d³ over all matrices, about a minute on one core
 
 
@@ -90,7 +91,7 @@ def families_of(
         settings: How many.
     """
     notes: list[str] = []
-    matchings = (FROBENIUS, ENERGY)
+    matchings: tuple[str, ...] = (FROBENIUS, ENERGY)
     if not sum(one.energy for one in tested) > 0:
         matchings = (FROBENIUS,)
         notes.append("the edit adds nothing on the statistics' text: no controls are matched in output energy")
@@ -150,7 +151,8 @@ def _matched(
     for one, rows, C in zip(tested, drawn, own, strict=True):
         B = one.change.update.B
         norm, energy = squared_norms_of(B, rows), energies_of(B, rows, C)
-        scale = ratio_root(one.squared_norm, norm) if matching == FROBENIUS else ratio_root(one.energy, energy)
+        held = energy.where(energy > _NOTHING * norm * C.trace() / len(C), 0)
+        scale = ratio_root(one.squared_norm, norm) if matching == FROBENIUS else ratio_root(one.energy, held)
         scales.append(scale)
         norms.append(scale.square() * norm)
         energies.append(scale.square() * energy)

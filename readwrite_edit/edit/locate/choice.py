@@ -12,7 +12,7 @@ from readwrite_edit.edit.locate.runs import ROLE_OF
 from readwrite_edit.edit.locate.tables import layers_table
 from readwrite_edit.edit.locate.trace import Trace, Traceable, trace
 
-_MOST_PROMPTS, _RUNS = 16, 4
+_MOST_PROMPTS, _RUNS = 8, 4
 _STANDS_OUT = 2.0
 _WORDS = {"mlp": "MLP output", "attention": "attention output", "hidden": "hidden state"}
 
@@ -24,7 +24,7 @@ def choose_layer(context: Traceable, prompts: Sequence[TracePrompt], role: str) 
     KL. The probability of its first choice alone will not do: where the model
     is unsure, noise often raises it, and there is nothing to restore.
 
-    At most 16 prompts are traced, evenly taken; with few prompts the noise is
+    At most 8 prompts are traced, evenly taken; with few prompts the noise is
     drawn more often.
 
     Args:

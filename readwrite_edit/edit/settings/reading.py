@@ -47,7 +47,7 @@ def edit_recipe_of(options: Sequence[tuple[Path, str, Any]], overrides: Sequence
         RecipeError: One line for each problem.
     """
     value: dict[str, Any] = {}
-    origins = {(): Origin.option("command line", -1)}
+    origins: dict[Path, Origin] = {(): Origin.option("command line", -1)}
     for position, (path, label, given) in enumerate(options):
         inner = value
         for key in path[:-1]:
