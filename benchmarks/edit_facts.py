@@ -162,6 +162,7 @@ class Bench:
                     "prefixes": len(PREFIXES) - 1,
                 },
                 "statistics": {"texts": self.args.statistics, "tokens": self.args.statistics_tokens},
+                "controls": {"count": 0},
                 "ledger": {"enter": False},
             }
         )

@@ -130,13 +130,15 @@ def test_at_most_eight_prompts_are_traced(monkeypatch: pytest.MonkeyPatch) -> No
     given: list[Any] = []
 
     def noting(_context: Any, prompts: Any, **options: Any) -> Trace:
-        given.append((list(prompts), options["samples"]))
+        given.append((list(prompts), options["samples"], options["window"]))
         return made_up([0.1], [0.2])
 
     monkeypatch.setattr("readwrite_edit.edit.locate.choice.trace", noting)
-    for count in (1, 3, 8, 1000):
-        choose_layer(None, [TracePrompt((i, 1), (0, 1)) for i in range(count)], "down_proj")  # type: ignore[arg-type]
-    assert [(len(prompts), samples) for prompts, samples in given] == [(1, 4), (3, 2), (8, 1), (8, 1)]
+    for count, n_layers in ((1, 2), (3, 24), (8, 30), (1000, 80)):
+        context: Any = SimpleNamespace(pathways=SimpleNamespace(n_layers=n_layers))
+        choose_layer(context, [TracePrompt((i, 1), (0, 1)) for i in range(count)], "down_proj")
+    found = [(len(prompts), samples, window) for prompts, samples, window in given]
+    assert found == [(1, 4, 1), (3, 2, 3), (8, 1, 5), (8, 1, 13)]  # windows of a sixth of the layers, odd
     assert [prompt.ids[0] for prompt in given[-1][0]][:3] == [0, 125, 250]
 
 
