@@ -51,9 +51,13 @@ class Meter:
         self.batches = list(token_batches(neutral, 4))
         with torch.no_grad():
             self.base = [self._log_probs(ids, mask) for ids, mask in self.batches]
+        self.unedited = self._neutral([])
 
     def neutral(self, changes: Sequence[Change]) -> dict[str, float]:
         """KL(base ‖ edited) per token and perplexity of the edited model on the neutral text."""
+        return self._neutral(changes) if changes else self.unedited
+
+    def _neutral(self, changes: Sequence[Change]) -> dict[str, float]:
         kl = nll = 0.0
         count = 0
         with torch.no_grad(), edited(self.model, [changes]):

@@ -120,7 +120,7 @@ def _value(
         likelihood = -logits.gather(2, torch.tensor(target).expand(len(ids), -1).unsqueeze(2)).mean()
         drift = torch.nn.functional.kl_div(before, essence, log_target=True, reduction="sum")
         loss = likelihood + KL_FACTOR * drift + DECAY * delta.norm() / output.norm().square()
-        if float(likelihood) < ENOUGH:
+        if float(likelihood.detach()) < ENOUGH:
             break
         optimiser.zero_grad()
         loss.backward()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ from readwrite_edit.models.pathways import Projection
 
 _DOUBLINGS, _REFINEMENTS = 1, 6
 _LEAST_ANSWER = 0.1
+_RIDGE_SHARE = 0.1
+_FOLLOWED = 200  # facts of a large batch whose lead is computed with the whole edit
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,14 +35,34 @@ class Form:
     Attributes:
         projection: The matrix.
         metric: C of what it reads.
-        ridge: λ; 0 where the constraints hold exactly.
+        ridge: λ; 0 where the constraints hold exactly; None for a tenth of the keys' mean gain.
         null_space: Directions N that may be read, (d_in, n); None for all, weighed by C.
     """
 
     projection: Projection
     metric: Metric
-    ridge: float
+    ridge: float | None
     null_space: Tensor | None = None
+
+    def settled(self, keys: Tensor) -> Form:
+        """The same with λ as a number; it scales with kᵀC⁻¹k, beside which it stands."""
+        return self if self.ridge is not None else replace(self, ridge=_RIDGE_SHARE * float(self.gain(keys).mean()))
+
+    def residuals(self, steps: Tensor, keys: Tensor, bare: Tensor) -> Tensor:
+        """R with which a lone edit without a ridge answers a bare prompt's own key k₀ by δ: δ (kᵀC⁻¹k)/(kᵀC⁻¹k₀).
+
+        Where k₀ has little of k in it the factor is held at 10.
+
+        Args:
+            steps: δ, (facts, d_out).
+            keys: K, means over contexts, (d_in, facts).
+            bare: K₀ of the bare prompts, (d_in, facts).
+
+        Returns:
+            Shape (facts, d_out), float64.
+        """
+        answer = self.gain(keys, bare) / self.gain(keys)
+        return steps.to(keys) / answer.clamp_min(_LEAST_ANSWER).unsqueeze(1)
 
     def update(self, residuals: Tensor, keys: Tensor) -> LowRank:
         """ΔW with ΔW K = R or nearly, R of shape (d_out, facts) and K of shape (d_in, facts).
@@ -48,13 +70,14 @@ class Form:
         Raises:
             EditError: The keys can not be told apart, or a key is zero.
         """
+        ridge = self.settled(keys).ridge or 0.0
         try:
             if self.null_space is not None:
-                return null_space_update(residuals, keys, self.null_space, self.ridge)
+                return null_space_update(residuals, keys, self.null_space, ridge)
             solved = self.metric.solve(keys)
-            if keys.shape[1] == 1 and self.ridge == 0:
+            if keys.shape[1] == 1 and ridge == 0:
                 return hard_update(residuals[:, 0], keys[:, 0], solved[:, 0])
-            return ridge_update(residuals, keys, solved, self.ridge)
+            return ridge_update(residuals, keys, solved, ridge)
         except ShapeError as error:
             place = f"layer {self.projection.layer} {self.projection.role}"
             raise EditError(f"{place}: {error}") from error
@@ -73,13 +96,15 @@ class Inserted:
 
     Attributes:
         changes: One a layer.
+        forms: The forms with λ as a number, one a layer.
         residuals: r of each fact in the last layer, (facts, d_out), as the closed form was given them.
         gain: kᵀC⁻¹k of each fact's key in the last layer, (facts,); within a null space kᵀN Nᵀk.
-        margin: Lead of the target in the bare prompt with the whole edit, nats, (facts,).
+        margin: Lead of the target in the bare prompt with the whole edit, nats, (facts,); NaN where not computed.
         passes: Passes with the whole edit.
     """
 
     changes: tuple[Change, ...]
+    forms: tuple[Form, ...]
     residuals: Tensor
     gain: Tensor
     margin: Tensor
@@ -93,21 +118,27 @@ class EditedPrompts:
         model: Bare model.
         lowest: The lowest of the edited matrices.
         asked: Facts.
+        most: Follow no more facts than these, evenly taken; None follows all.
     """
 
-    def __init__(self, model: PreTrainedModel, lowest: Projection, asked: Sequence[Asked]) -> None:
-        bare = [one.bare for one in asked]
-        self._model, self._rows = model, batches(bare, whole=True)
-        self._parts = [Continuations(model, lowest, [bare[row] for row in rows], whole=True) for rows in self._rows]
-        self._order = torch.tensor([row for rows in self._rows for row in rows]).argsort()
+    def __init__(
+        self, model: PreTrainedModel, lowest: Projection, asked: Sequence[Asked], *, most: int | None = None
+    ) -> None:
+        self._model, self._count = model, len(asked)
+        number = min(len(asked), most or len(asked))
+        taken = [index * len(asked) // number for index in range(number)]
+        bare = [asked[index].bare for index in taken]
+        grouped = batches(bare, whole=True)
+        self._parts = [Continuations(model, lowest, [bare[row] for row in rows], whole=True) for rows in grouped]
+        self._facts = torch.tensor([taken[row] for rows in grouped for row in rows])
         self.passes = 0
 
     def margins(self, changes: Sequence[Change]) -> Tensor:
-        """Lead of each target over its runner-up, nats, shape (facts,), on the CPU."""
+        """Lead of each target over its runner-up, nats, shape (facts,), on the CPU; NaN for facts not followed."""
         self.passes += 1
         with edited(self._model, [changes]):
-            found = torch.cat([part.margins() for part in self._parts])
-        return found.cpu()[self._order]
+            found = torch.cat([part.margins() for part in self._parts]).cpu()
+        return torch.full((self._count,), torch.nan).index_copy(0, self._facts, found)
 
 
 def insert(
@@ -131,24 +162,22 @@ def insert(
     Raises:
         EditError: The keys can not be told apart.
     """
-    prompts = EditedPrompts(model, forms[0].projection, asked)
+    searched = forms[0].ridge == 0
+    prompts = EditedPrompts(model, forms[0].projection, asked, most=None if searched else _FOLLOWED)
     if len(forms) > 1:
         return _spread(model, forms, asked, values, prompts, margin)
-    form = forms[0]
-    keys, bare = keys_of(model, form.projection, asked)
-    keys, bare = keys.to(form.metric.second_moment), bare.to(form.metric.second_moment)
-    gain = form.gain(keys)
-    residuals = _answered(form, values.step, keys, bare, gain)
+    form, keys, bare = _read(model, forms[0], asked)
+    residuals = form.residuals(values.step, keys, bare)
 
     def change(lengths: Tensor) -> Change:
         return Change(form.projection, form.update((residuals * lengths.unsqueeze(1).to(residuals)).T, keys))
 
     lengths = torch.ones(len(asked))
     found = prompts.margins([change(lengths)])
-    if form.ridge == 0:
+    if searched:
         lengths, found = _settled(lambda tried: prompts.margins([change(tried)]), values, found, margin)
     scaled = residuals * lengths.unsqueeze(1).to(residuals)
-    return Inserted((change(lengths),), scaled, gain, found, prompts.passes)
+    return Inserted((change(lengths),), (form,), scaled, form.gain(keys), found, prompts.passes)
 
 
 def _settled(
@@ -177,10 +206,12 @@ def _settled(
     return found.length, margins(found.length) if len(first) > 1 else found.margin
 
 
-def _answered(form: Form, steps: Tensor, keys: Tensor, bare: Tensor, gain: Tensor) -> Tensor:
-    """Residuals with which the bare prompts' own keys are answered by δ, (facts, d_out), float64."""
-    answer = form.gain(keys, bare) / gain
-    return steps.to(keys) / answer.clamp_min(_LEAST_ANSWER).unsqueeze(1)
+def _read(
+    model: PreTrainedModel, form: Form, asked: Sequence[Asked], changes: Sequence[Change] = ()
+) -> tuple[Form, Tensor, Tensor]:
+    """The form with its λ, keys, and keys of the bare prompts, with earlier layers' changes in force."""
+    keys, bare = (part.to(form.metric.second_moment) for part in keys_of(model, form.projection, asked, changes))
+    return form.settled(keys), keys, bare
 
 
 def _spread(
@@ -198,12 +229,12 @@ def _spread(
     last = forms[-1].projection.layer
     wanted = states_of(model, last, asked) + values.step.double()
     changes: list[Change] = []
-    for index, form in enumerate(forms):
-        keys, bare = keys_of(model, form.projection, asked, changes)
-        keys, bare = keys.to(form.metric.second_moment), bare.to(form.metric.second_moment)
+    used: list[Form] = []
+    for index, unread in enumerate(forms):
+        form, keys, bare = _read(model, unread, asked, changes)
+        used.append(form)
         lacking = (wanted - states_of(model, last, asked, changes)) / (len(forms) - index)
-        gain = form.gain(keys)
-        residuals = _answered(form, lacking, keys, bare, gain)
+        residuals = form.residuals(lacking, keys, bare)
         changes.append(Change(form.projection, form.update(residuals.T, keys)))
     found, scale = prompts.margins(changes), torch.ones(1)
     if len(asked) == 1 and forms[0].ridge == 0:
@@ -211,4 +242,5 @@ def _spread(
             lambda tried: prompts.margins([change.scaled(float(tried)) for change in changes]), values, found, margin
         )
         changes = [change.scaled(float(scale)) for change in changes]
-    return Inserted(tuple(changes), residuals * scale.to(residuals), gain, found, prompts.passes)
+    scaled = residuals * scale.to(residuals)
+    return Inserted(tuple(changes), tuple(used), scaled, form.gain(keys), found, prompts.passes)

@@ -40,7 +40,7 @@ def plan_associate(context: Context) -> Plan:
     forms = _forms(context, settings, projections, len(asked))
     values = _values(context, settings, projections[-1], forms, asked)
     inserted = insert(context.model, forms, asked, values, margin=settings.margin)
-    table = facts_table(asked, settings, projections, forms[-1], values, inserted, context.tokenizer)
+    table = facts_table(asked, settings, projections, values, inserted, context.tokenizer)
     prompts = _prompts(asked)
     return Plan(
         changes=inserted.changes,
@@ -50,8 +50,8 @@ def plan_associate(context: Context) -> Plan:
         prompts=prompts,
         effect=Aim(context.model, prompts, context.tokenizer, per_pass=context.recipe.controls.per_pass),
         tables={"facts": table},
-        figures=figures_of(table, inserted, forms),
-        notes=(*notes, *_notes(settings, asked, forms, values, inserted)),
+        figures=figures_of(table, inserted),
+        notes=(*notes, *_notes(settings, asked, values, inserted)),
     )
 
 
@@ -97,7 +97,7 @@ def _refuse_normalised_outputs(context: Context, projections: Sequence[Projectio
 def _forms(context: Context, settings: Associate, projections: Sequence[Projection], count: int) -> tuple[Form, ...]:
     """How each matrix is edited: with or without a ridge, and in which null space."""
     hard = settings.form == "hard" or (settings.form == "auto" and count == 1)
-    ridge = 0.0 if hard else settings.ridge
+    ridge = 0.0 if hard else None if settings.ridge == "auto" else settings.ridge
     bases = [None] * len(projections) if not settings.preserve else _null_spaces(context, settings, projections)
     return tuple(
         Form(projection, context.metric(projection), ridge, basis)
@@ -162,9 +162,7 @@ def _title(asked: Sequence[Asked]) -> str:
     return named if len(asked) == 1 else f"{len(asked)} associations ({named}, …)"
 
 
-def _notes(
-    settings: Associate, asked: Sequence[Asked], forms: Sequence[Form], values: Values, inserted: Inserted
-) -> Iterator[str]:
+def _notes(settings: Associate, asked: Sequence[Asked], values: Values, inserted: Inserted) -> Iterator[str]:
     """What the reader must know of the values, the form and the metric."""
     yield _of_reached(settings, inserted)
     known = int((values.step == 0).all(dim=1).sum())
@@ -179,16 +177,17 @@ def _notes(
         )
     if settings.prefixes:
         yield f"keys are means over the bare prompt and {settings.prefixes} behind: {' '.join(prefixes(settings))}"
-    yield from _of_forms(settings, forms)
+    yield from _of_forms(settings, inserted.forms)
     if len(asked) > _WITH_CONTEXTS and settings.prefixes:
         yield f"prompts behind prefixes are not measured: there are more than {_WITH_CONTEXTS} facts"
 
 
 def _of_reached(settings: Associate, inserted: Inserted) -> str:
-    reached = int((inserted.margin >= settings.margin).sum())
-    leading = int((inserted.margin > 0).sum())
+    followed = inserted.margin[~inserted.margin.isnan()]
+    reached, leading = int((followed >= settings.margin).sum()), int((followed > 0).sum())
+    taken = "" if len(followed) == len(inserted.margin) else f" (followed of {len(inserted.margin)}, evenly taken)"
     return (
-        f"{reached} of {len(inserted.margin)} targets lead by {settings.margin:g} nats with the edit, {leading} lead "
+        f"{reached} of {len(followed)} targets{taken} lead by {settings.margin:g} nats with the edit, {leading} lead "
         "at all (table facts)"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,6 @@ def facts_table(
     asked: Sequence[Asked],
     settings: Associate,
     projections: Sequence[Projection],
-    form: Form,
     values: Values,
     inserted: Inserted,
     tokenizer: PreTrainedTokenizerBase,
@@ -30,15 +30,14 @@ def facts_table(
         asked: Facts.
         settings: What was asked for.
         projections: The matrices.
-        form: How the last matrix was edited.
         values: What was to be added to its output.
         inserted: The edit.
         tokenizer: Writes tokens as text.
     """
-    residual = inserted.residuals.norm(dim=1)
+    residual, form = inserted.residuals.norm(dim=1), inserted.forms[-1]
     rows: list[dict[str, Any]] = []
     for index, one in enumerate(asked):
-        own = one.bare
+        own, after = one.bare, float(inserted.margin[index])
         rows.append(
             {
                 "item": index,
@@ -53,8 +52,8 @@ def facts_table(
                 "value": settings.value,
                 "margin_before": float(values.margin_before[index]),
                 "margin_value": float(values.margin[index]),
-                "margin_after": float(inserted.margin[index]),
-                "reached": bool(inserted.margin[index] >= settings.margin),
+                "margin_after": after,
+                "reached": None if math.isnan(after) else after >= settings.margin,
                 "output_norm": float(values.usual[index]),
                 "step_norm": float(values.step[index].norm()),
                 "residual_norm": float(residual[index]),
@@ -67,17 +66,18 @@ def facts_table(
     return pd.DataFrame(rows)
 
 
-def figures_of(table: pd.DataFrame, inserted: Inserted, forms: Sequence[Form]) -> dict[str, float]:
+def figures_of(table: pd.DataFrame, inserted: Inserted) -> dict[str, float]:
     """Name to number, over all facts."""
     return {
         "facts": len(table),
-        "facts_reached": int(table["reached"].sum()),
+        "facts_followed": int(table["margin_after"].notna().sum()),
+        "facts_reached": int(table["reached"].eq(True).sum()),
         "margin_before": float(table["margin_before"].median()),
         "margin_after": float(table["margin_after"].median()),
         "linearisations": float(table["linearisations"].mean()),
         "passes_with_edit": inserted.passes,
-        "ridge": forms[0].ridge,
-        "shrinkage": max(form.metric.shrinkage for form in forms),
+        "ridge": inserted.forms[-1].ridge or 0.0,
+        "shrinkage": max(form.metric.shrinkage for form in inserted.forms),
     }
 
 

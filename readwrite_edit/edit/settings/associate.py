@@ -66,7 +66,9 @@ class Associate(Intervention):
     form: Literal["auto", "hard", "ridge"] = Field(
         default="auto", description="hard: constraints hold exactly; ridge: MEMIT's; auto: hard for one fact."
     )
-    ridge: NonNegative = Field(default=1.0, description="λ of the ridge form: MEMIT's weight of C, inverted.")
+    ridge: Literal["auto"] | NonNegative = Field(
+        default="auto", description="λ of the ridge form, MEMIT's weight of C; auto: a tenth of the mean kᵀC⁻¹k."
+    )
     preserve: Texts = Field(
         default=(), description="Texts whose strongest input directions the edit must not touch (null-space form)."
     )
