@@ -155,9 +155,9 @@ def test_a_contradiction_a_taken_name_and_a_used_folder_are_refused_before_a_run
 
 def documented(table: str) -> list[str]:
     """Columns that the section of a table describes."""
-    found = re.search(rf"^### Table `{table}`$.*?(?=^##+ |\Z)", DOCUMENT, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^### Table `{table}`$.*?^\| column \| meaning \|\n(.*?)(?=^$|\Z)", DOCUMENT, re.M | re.S)
     assert found, f"docs/edit.md has no table {table}"
-    cells = re.findall(r"^\| (`[^|]*) \|", found[0], re.MULTILINE)
+    cells = re.findall(r"^\| (`[^|]*) \|", found[1], re.MULTILINE)
     return [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
 
 

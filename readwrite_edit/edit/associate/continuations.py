@@ -174,7 +174,8 @@ class Continuations:
         cache = copy.copy(self._cache)
         cache.layers = [copy.copy(layer) for layer in self._cache.layers]
         if rows is not None and self._start:
-            for layer in cache.layers:
+            layers: list[Any] = cache.layers
+            for layer in layers:
                 layer.keys, layer.values = layer.keys[rows], layer.values[rows]
         return cache
 
