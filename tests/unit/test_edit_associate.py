@@ -20,6 +20,7 @@ from readwrite_edit.edit.associate.lengths import shortest
 from readwrite_edit.edit.associate.questions import ask, prefixes
 from readwrite_edit.edit.associate.values import log_odds
 from readwrite_edit.edit.plan import Plan
+from readwrite_edit.errors import EditError
 from readwrite_edit.interventions.forward import unedited
 from readwrite_edit.statistics import Statistics
 from tests.ready_context import ReadyContext, ready_context
@@ -373,3 +374,30 @@ class TestNullSpace:
         row = plan.tables["facts"].iloc[0]
         assert row["margin_after"] > row["margin_before"]
         assert row["key_gain"] is None and "null-space form" in " ".join(plan.notes)
+
+
+class TestOutliers:
+    def test_step_is_no_longer_than_four_outputs(self) -> None:
+        row = plan_associate(context_of(layers=[1], margin=200.0, linearisations=40)).tables["facts"].iloc[0]
+        assert not row["reached"]
+        assert 3.5 * row["output_norm"] < row["step_norm"] < 4.001 * row["output_norm"]
+
+    def test_fact_whose_bare_key_is_unlike_the_mean_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As at an attention sink: the first of three bare keys is orthogonal (in C⁻¹) to its mean key."""
+        context = context_of(facts=FACTS, ridge=0.1)
+        whole = keys_of
+
+        def with_a_sink(*given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+            keys, bare = whole(*given)
+            solved = context.metric(given[1]).solve(keys[:, :1])
+            bare[:, :1] -= keys[:, :1] * (solved.T @ bare[:, :1]) / (solved.T @ keys[:, :1])
+            return keys, bare
+
+        monkeypatch.setattr("readwrite_edit.edit.associate.insertion.keys_of", with_a_sink)
+        plan = plan_associate(context)
+        assert (plan.tables["facts"]["residual_norm"] == 0).tolist() == [True, False, False]
+        assert any("1 of 3 facts are left out" in note for note in plan.notes)
+        alone = context_of(facts=FACTS[:1])
+        context = alone
+        with pytest.raises(EditError, match="put words before"):
+            plan_associate(alone)

@@ -23,7 +23,7 @@ from readwrite_edit.interventions.forward import edited
 from readwrite_edit.models.pathways import Projection
 
 _DOUBLINGS, _REFINEMENTS = 1, 6
-_LEAST_ANSWER = 0.1
+_LEAST_ANSWER = 0.2
 _RIDGE_SHARE = 0.1
 _FOLLOWED = 200  # facts of a large batch whose lead is computed with the whole edit
 
@@ -51,7 +51,9 @@ class Form:
     def residuals(self, steps: Tensor, keys: Tensor, bare: Tensor) -> Tensor:
         """R with which a lone edit without a ridge answers a bare prompt's own key k₀ by δ: δ (kᵀC⁻¹k)/(kᵀC⁻¹k₀).
 
-        Where k₀ has little of k in it the factor is held at 10.
+        A fact whose k₀ has less than a fifth of k in it (a subject at the first
+        position, where models keep an attention sink) gets no residual: r would be
+        many times δ, and a few such facts are enough to ruin a batch.
 
         Args:
             steps: δ, (facts, d_out).
@@ -62,7 +64,8 @@ class Form:
             Shape (facts, d_out), float64.
         """
         answer = self.gain(keys, bare) / self.gain(keys)
-        return steps.to(keys) / answer.clamp_min(_LEAST_ANSWER).unsqueeze(1)
+        factor = torch.where(answer < _LEAST_ANSWER, 0.0, 1 / answer)
+        return steps.to(keys) * factor.unsqueeze(1)
 
     def update(self, residuals: Tensor, keys: Tensor) -> LowRank:
         """ΔW with ΔW K = R or nearly, R of shape (d_out, facts) and K of shape (d_in, facts).
@@ -168,6 +171,7 @@ def insert(
         return _spread(model, forms, asked, values, prompts, margin)
     form, keys, bare = _read(model, forms[0], asked)
     residuals = form.residuals(values.step, keys, bare)
+    _refuse_unlike_keys(form, residuals)
 
     def change(lengths: Tensor) -> Change:
         return Change(form.projection, form.update((residuals * lengths.unsqueeze(1).to(residuals)).T, keys))
@@ -206,6 +210,15 @@ def _settled(
     return found.length, margins(found.length) if len(first) > 1 else found.margin
 
 
+def _refuse_unlike_keys(form: Form, residuals: Tensor) -> None:
+    if not bool((residuals != 0).any()):
+        raise EditError(
+            f"layer {form.projection.layer} {form.projection.role}: what is read at the subject in the bare prompt has "
+            f"less than {_LEAST_ANSWER:g} of the mean key in it (a subject at the first position?); put words before "
+            "the subject, or set prefixes to 0"
+        )
+
+
 def _read(
     model: PreTrainedModel, form: Form, asked: Sequence[Asked], changes: Sequence[Change] = ()
 ) -> tuple[Form, Tensor, Tensor]:
@@ -235,6 +248,7 @@ def _spread(
         used.append(form)
         lacking = (wanted - states_of(model, last, asked, changes)) / (len(forms) - index)
         residuals = form.residuals(lacking, keys, bare)
+        _refuse_unlike_keys(form, residuals)
         changes.append(Change(form.projection, form.update(residuals.T, keys)))
     found, scale = prompts.margins(changes), torch.ones(1)
     if len(asked) == 1 and forms[0].ridge == 0:

@@ -169,6 +169,14 @@ def _notes(settings: Associate, asked: Sequence[Asked], values: Values, inserted
     if known:
         lead = f"{known} of {len(asked)} targets lead by {settings.margin:g} nats already"
         yield f"{lead}: what is written at their keys is held"
+    held = int(
+        ((inserted.residuals == 0).all(dim=1) & (values.step != 0).any(dim=1).to(inserted.residuals.device)).sum()
+    )
+    if held:
+        yield (
+            f"{held} of {len(asked)} facts are left out: what is read at the subject in their bare prompt hardly "
+            "resembles what is read there behind prefixes; put words before the subject"
+        )
     first = sum(one.bare.subject[1] == 0 for one in asked)
     if first:
         yield (

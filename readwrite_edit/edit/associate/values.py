@@ -13,7 +13,7 @@ from readwrite_edit.edit.associate.lengths import Lengths, shortest
 
 _DOUBLINGS = 2  # up to four lengths of the present output, as far as ROME goes
 _FROM_TRUST = 3  # the same from half a length
-_LAST_DOUBLINGS = 1  # of the sum of many steps
+_LONGEST = 4.0  # lengths of the present output
 _WIDEN, _NARROW = 0.75, 0.25  # shares of the predicted gain
 _TINY = 1e-20
 
@@ -57,9 +57,9 @@ def closed_values(
     cut at a radius (``trust`` lengths of the matrix' present output, doubled
     where the model held, halved where it did not), and a new one is made from
     there, until the margin is reached or ``linearisations`` are used up. Then a
-    search without gradients shortens the sum of the steps, or lengthens it
-    where the margin is not reached yet. ``linearisations=1`` is the single
-    linear model, its direction at any length.
+    search without gradients shortens the sum of the steps, which is never longer
+    than four times the present output (ROME's bound too). ``linearisations=1``
+    is the single linear model, its direction at any length up to that.
 
     Args:
         prompts: The facts' prompts.
@@ -79,7 +79,7 @@ def closed_values(
         torch.ones_like(before),
         before,
         margin,
-        doublings=_FROM_TRUST if linearisations == 1 else _LAST_DOUBLINGS,
+        doublings=_FROM_TRUST if linearisations == 1 else 0,
         refinements=refinements,
         known=last,
     )
@@ -150,7 +150,8 @@ class _Path:
         self.step = torch.zeros_like(prompts.output)
         self.before = torch.zeros(count, device=device)
         self.used = torch.zeros(count, dtype=torch.int64, device=device)
-        self._radius = trust * prompts.output.norm(dim=1).clamp_min(_TINY)
+        usual = prompts.output.norm(dim=1).clamp_min(_TINY)
+        self._radius, self._longest = trust * usual, _LONGEST * usual
         self._odds, self._gain = torch.zeros(count, device=device), torch.zeros(count, device=device)
         self._margins = torch.full((count,), -torch.inf, device=device)
         self._best, self._best_margins = self.step.clone(), self._margins.clone()
@@ -202,6 +203,7 @@ class _Path:
         slope = g.norm(dim=1).clamp_min(_TINY)
         needed = (self._margin - odds).clamp_min(0) / slope  # log-odds of m imply a lead of at least m
         length = torch.minimum(self._radius[rows], needed)
-        self.step[rows] += (length / slope).unsqueeze(1) * g
+        step = self.step[rows] + (length / slope).unsqueeze(1) * g
+        self.step[rows] = step * (self._longest[rows] / step.norm(dim=1).clamp_min(_TINY)).clamp_max(1).unsqueeze(1)
         self._odds[rows], self._gain[rows] = odds, length * slope
         self.used[rows] += 1
