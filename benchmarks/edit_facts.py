@@ -122,6 +122,7 @@ def main() -> None:
     parser.add_argument("--statistics-tokens", type=int, default=8192)
     parser.add_argument("--layer", type=int, help="instead of the one that the trace names")
     parser.add_argument("--values", default="closed", help="values to try beside ROME: closed,unembedding,optimised")
+    parser.add_argument("--singles", type=int, help="edits made one at a time (default: all facts)")
     parser.add_argument("--no-rome", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("build/edit_facts.jsonl"))
     args = parser.parse_args()
@@ -175,6 +176,8 @@ class Bench:
         """Every fact by every method, each edit alone."""
         for index, fact in enumerate(self.facts):
             self._keep("single", "no edit", index, lambda: [])
+            if self.args.singles is not None and index >= self.args.singles:
+                continue
             for value in self.args.values.split(","):
                 self._keep("single", value, index, lambda value=value, fact=fact: self._ours([fact], value))
             if not self.args.no_rome:
@@ -231,9 +234,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def print_table(rows: list[dict[str, Any]], *, facts: int, layer: int) -> None:
     """Means over the facts, as Markdown."""
     base = {row["fact"]: row for row in rows if row["method"] == "no edit"}
-    print(f"\n{facts} facts, layer {layer}\n")
-    print("| | efficacy | top-1 | paraphrase | top-1 | locality | KL | perplexity | seconds |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(f"\nlayer {layer}\n")
+    print("| | facts | efficacy | top-1 | paraphrase | top-1 | locality | KL | perplexity | seconds |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for mode, method in sorted({(row["mode"], row["method"]) for row in rows}, key=_place):
         own = [row for row in rows if (row["mode"], row["method"]) == (mode, method) and row["fact"] < facts]
         kept = [float(row["locality_token"] == base[row["fact"]]["locality_token"]) for row in own]
@@ -242,8 +245,8 @@ def print_table(rows: list[dict[str, Any]], *, facts: int, layer: int) -> None:
         texts = [f"{statistics.mean(kept):.1%}", f"{statistics.mean(row['kl'] for row in own):.4f}"]
         texts.append(f"{statistics.mean(row['perplexity'] for row in own):.2f}")
         texts.append(f"{statistics.median(row['edit_s'] for row in own):.2f}")
-        name = method if mode == "single" else f"{method}, {len(own)} at once"
-        print(f"| {name} | {' | '.join([*shares, *texts])} |")
+        name = method if mode == "single" else f"{method}, all at once"
+        print(f"| {name} | {len(own)} | {' | '.join([*shares, *texts])} |")
 
 
 def _place(key: tuple[str, str]) -> tuple[bool, int]:
