@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from readwrite_edit.align.texts import load_text, supports_chat
 from readwrite_edit.edit.metric import Metric, metric_of
 from readwrite_edit.edit.settings import EditRecipe
-from readwrite_edit.errors import EditError
+from readwrite_edit.errors import DataError, EditError
 from readwrite_edit.job.session import Session
 from readwrite_edit.models.conversion import cache_folder
 from readwrite_edit.models.fingerprint import weights_hash
@@ -97,8 +97,8 @@ class Context:
         """
         wanted = {projection.site: projection for projection in projections}
         if self.recipe.statistics.file is not None:
-            found = open_statistics(self.recipe.statistics.file)
-            self._digests |= {site: digest_of(found, site) for site in wanted if site in found.sites}
+            found = self._from_file(self.recipe.statistics.file, wanted)
+            self._digests |= {site: digest_of(found, site) for site in wanted}
             return found
         lacking = [projection for site, projection in wanted.items() if site not in self._sites]
         if lacking:
@@ -108,6 +108,20 @@ class Context:
             self._digests |= {site: digest_of(found, site) for site in found.sites}
         sites = {site: self._sites[site].sites[site] for site in wanted}
         return Statistics(sites, min(moments.count for moments in sites.values()))
+
+    def _from_file(self, path: str, wanted: Iterable[str]) -> Statistics:
+        """A statistics file that holds the sites, and is of this model as far as that is known."""
+        found = open_statistics(path)
+        for site in wanted:
+            if site not in found.sites:
+                found.second_moment(site)  # refuses it, and names what there is
+        recorded = found.origin.get("weights_sha256")
+        if recorded is not None and "model" in self.__dict__ and recorded != self.fingerprint:
+            raise DataError(
+                f"{path}: statistics of another model (weights hash {recorded[:12]}, this model's is "
+                f"{self.fingerprint[:12]}): collect them on this one, or leave statistics.file out"
+            )
+        return found
 
     def _companions(self, projections: Iterable[Projection]) -> list[Projection]:
         """The nearest matrices of the same roles, which controls will ask for: one pass over the texts serves both."""
