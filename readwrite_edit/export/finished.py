@@ -65,7 +65,13 @@ def finished_run(path: Path) -> FinishedRun:
 
 
 def _check_ended(path: Path) -> None:
-    status = read_run(path).status
+    view = read_run(path)
+    status = view.status
+    if view.kind == "edit":
+        raise ExportError(
+            f"{path} is the run of an edit: readwrite-edit edit stack NAME --to DIR writes it from the ledger"
+            " (readwrite-edit edit ls names them)"
+        )
     if status in LIVE:
         raise ExportError(f"{path} is still {status}: wait for its end, or stop it with a request and resume it later")
     if not (path / "adapter").is_dir():

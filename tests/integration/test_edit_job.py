@@ -176,3 +176,11 @@ def test_every_column_is_described_and_no_other(outcomes: dict[str, EditOutcome]
 
 def test_document_is_what_the_script_writes() -> None:
     assert OPTIONS["rewritten"]("edit.md", DOCUMENT) == DOCUMENT, "run python docs/options.py"
+
+
+def test_an_edit_is_exported_by_its_ledger_and_export_says_so(
+    outcomes: dict[str, EditOutcome], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(outcomes["associate"].folder.path), "--to", str(tmp_path / "out")]) == 2
+    assert "edit stack NAME --to DIR" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
