@@ -75,6 +75,21 @@ def answers(
     Returns:
         One text a prompt, without special tokens.
     """
+    ids = [_prompt_ids(tokenizer, prompt) for prompt in prompts]
+    return [text.strip() for text in continuations(model, tokenizer, ids, max_new_tokens=max_new_tokens)]
+
+
+def continuations(
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]], *, max_new_tokens: int
+) -> list[str]:
+    """Greedy continuations of token sequences, as text without special tokens.
+
+    Args:
+        model: Wrapped model; switch its adapter off around the call for the base's.
+        tokenizer: Of the model.
+        prompts: Token ids.
+        max_new_tokens: Longest continuation.
+    """
     bare: Any = unwrap(model)  # generate() is mixed in where no type checker sees it
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -85,10 +100,30 @@ def answers(
     texts = []
     with _evaluating(model), torch.no_grad():
         for prompt in prompts:
-            ids = torch.tensor([_prompt_ids(tokenizer, prompt)], device=model.device)
+            ids = torch.tensor([list(prompt)], device=model.device)
             output = bare.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings)
-            texts.append(str(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)).strip())
+            texts.append(str(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)))
     return texts
+
+
+def side_by_side(model: PeftModel, prompts: Sequence[str], write: Callable[[], list[str]]) -> list[dict[str, str]]:
+    """What a model writes with its adapter on and off.
+
+    Args:
+        model: Wrapped model, its adapter on; left so.
+        prompts: As they are to be shown.
+        write: Gives the model's text for each prompt, as it stands.
+
+    Returns:
+        ``prompt``, ``before`` and ``after`` of each.
+    """
+    after = write()
+    with model.disable_adapter():
+        before = write()
+    return [
+        {"prompt": prompt, "before": first, "after": second}
+        for prompt, first, second in zip(prompts, before, after, strict=True)
+    ]
 
 
 def _prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:

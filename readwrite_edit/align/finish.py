@@ -12,7 +12,7 @@ import torch
 from readwrite_edit.adapter import Target, basis_hash, certify_folder, low_rank_update, save_adapter
 from readwrite_edit.adapter.logits import LogitsRecord
 from readwrite_edit.adapter.merge import rounding_loss
-from readwrite_edit.align.evaluation import answers, text_metrics
+from readwrite_edit.align.evaluation import answers, side_by_side, text_metrics
 from readwrite_edit.align.prepare import Preparation
 from readwrite_edit.align.trainer import PreferenceTrainer
 from readwrite_edit.durable import finite_or_none, write_json
@@ -158,12 +158,10 @@ def _probe_ids(rows: Sequence[Mapping[str, Any]]) -> list[list[int]]:
 
 
 def _generations(trainer: PreferenceTrainer, prepared: Preparation) -> list[dict[str, str]]:
-    options = prepared.recipe.evaluation
+    options, policy = prepared.recipe.evaluation, trainer.policy
     prompts = list(options.generations)
-    after = answers(trainer.policy, prepared.tokenizer, prompts, max_new_tokens=options.max_new_tokens)
-    with trainer.policy.disable_adapter():
-        before = answers(trainer.policy, prepared.tokenizer, prompts, max_new_tokens=options.max_new_tokens)
-    return [
-        {"prompt": prompt, "before": first, "after": second}
-        for prompt, first, second in zip(prompts, before, after, strict=True)
-    ]
+    return side_by_side(
+        policy,
+        prompts,
+        lambda: answers(policy, prepared.tokenizer, prompts, max_new_tokens=options.max_new_tokens),
+    )

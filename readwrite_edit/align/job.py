@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +36,10 @@ from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.loading import load_model
 from readwrite_edit.models.pathways import weight_of
 from readwrite_edit.progress import progress_bar
+from readwrite_edit.provenance import versions_of
 from readwrite_edit.recipe import Recipe, dump_recipe, load_recipe, recipe_hash
 from readwrite_edit.runs.console import tee_console
-from readwrite_edit.runs.folder import FolderError, RunFolder
+from readwrite_edit.runs.folder import FolderError, RunFolder, require_unused
 from readwrite_edit.runs.lock import is_locked
 from readwrite_edit.runs.reader import read_run
 from readwrite_edit.runs.signals import Interruption, heeding_signals
@@ -83,8 +83,7 @@ def start_run(recipe: Recipe, name: str, path: Path) -> Outcome:
     Raises:
         ReadWriteEditError: Wrong input, or the run failed; the folder then says why.
     """
-    if path.is_dir() and any(path.iterdir()):
-        raise FolderError(f"{path} is not empty: name a new folder, or go on with --resume {path}")
+    require_unused(path, f", or go on with --resume {path}")
     with heeding_signals() as interruption:
         prepared = prepare(recipe)
         model, base_hash = _load(prepared)
@@ -292,9 +291,8 @@ def _load(prepared: Preparation) -> tuple[PreTrainedModel, str]:
 
 
 def _provenance(recipe: Recipe, base_hash: str, data_hash: str) -> dict[str, str]:
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     hashes = {"weights_sha256": base_hash, "data_sha256": data_hash, "recipe_sha256": recipe_hash(recipe)}
-    return {**versions, "python": sys.version.split()[0], **hashes}
+    return {**versions_of(PACKAGES), **hashes}
 
 
 def _check_unchanged(recipe: Recipe, base_hash: str, data_hash: str) -> None:

@@ -109,18 +109,18 @@ def _by_options(args: argparse.Namespace) -> int:
 
 
 def _model_options(args: argparse.Namespace) -> Iterator[tuple[tuple[str, ...], str, Any]]:
+    from readwrite_edit.models.source import split_revision
+
     named = args.model
     if named is None:
         from readwrite_edit.cli.options import field_dest
         from readwrite_edit.edit.extract import base_of_adapter
 
         named = base_of_adapter(getattr(args, field_dest("adapter")))
-    name, at, revision = named.rpartition("@")
-    if at and not Path(named).expanduser().exists():
-        yield ("model", "path"), "MODEL", name
+    path, revision = split_revision(named)
+    yield ("model", "path"), "MODEL", path
+    if revision is not None:
         yield ("model", "revision"), "MODEL", revision
-    else:
-        yield ("model", "path"), "MODEL", named
 
 
 def _field_options(args: argparse.Namespace) -> Iterator[tuple[tuple[str, ...], str, Any]]:
@@ -176,11 +176,7 @@ def _locate(args: argparse.Namespace) -> int:
     settings = LocateSettings.checked({path[0]: value for path, _, value in given_fields(args)})
     prepare_environment()
     from readwrite_edit.edit.locating import start_locating
-    from readwrite_edit.report.edit_text import result_text
 
     path = args.run_dir or new_run_path(Path("runs"), "edit-locate", datetime.now())
-    outcome = start_locating(settings, path, shlex.join(["readwrite-edit", *sys.argv[1:]]))
-    if outcome.summary is None:
-        return _INTERRUPTED if outcome.interrupted else 0
-    print(result_text(outcome.folder.path, entry=None, form="json" if args.json else "table"))
-    return 0
+    command = shlex.join(["readwrite-edit", *sys.argv[1:]])
+    return _report(start_locating(settings, path, command), args)

@@ -103,12 +103,11 @@ def _validate(args: argparse.Namespace) -> int:
 
 def _resolved(name: str, overrides: list[str]) -> str:
     """A valid recipe of either kind as YAML, every key given."""
-    from readwrite_edit.edit.settings.reading import dump_edit_recipe, is_edit_recipe, load_edit_recipe
+    from readwrite_edit.edit.settings.reading import is_edit_recipe, load_edit_recipe
     from readwrite_edit.recipe import dump_recipe, load_recipe, recipe_text
 
-    if is_edit_recipe(recipe_text(name)):
-        return dump_edit_recipe(load_edit_recipe(name, overrides))
-    return dump_recipe(load_recipe(name, overrides))
+    load = load_edit_recipe if is_edit_recipe(recipe_text(name)) else load_recipe
+    return dump_recipe(load(name, overrides))
 
 
 def _schema(args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from readwrite_edit.align.texts import load_text, supports_chat
 from readwrite_edit.edit.metric import Metric, metric_of
 from readwrite_edit.edit.settings import EditRecipe
 from readwrite_edit.errors import DataError, EditError
+from readwrite_edit.interventions.controls import nearest_first
 from readwrite_edit.job.session import Session
 from readwrite_edit.models.conversion import cache_folder
 from readwrite_edit.models.fingerprint import weights_hash
@@ -41,7 +42,6 @@ class Context:
     session: Session
     _sites: dict[str, Statistics] = field(default_factory=dict)
     _metrics: dict[str, Metric] = field(default_factory=dict)
-    _digests: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def source(self) -> ModelSource:
@@ -84,7 +84,7 @@ class Context:
         """
         if (recipe.model, recipe.statistics) != (self.recipe.model, self.recipe.statistics):
             raise EditError("another model or other statistics need a context of their own")
-        other = Context(recipe, self.session, self._sites, self._metrics, self._digests)
+        other = Context(recipe, self.session, self._sites, self._metrics)
         loaded = ("source", "tokenizer", "pathways", "model", "fingerprint")
         other.__dict__.update({name: self.__dict__[name] for name in loaded if name in self.__dict__})
         return other
@@ -98,14 +98,13 @@ class Context:
         wanted = {projection.site: projection for projection in projections}
         if self.recipe.statistics.file is not None:
             found = self._from_file(self.recipe.statistics.file, wanted)
-            self._digests |= {site: digest_of(found, site) for site in wanted}
+            self._sites |= dict.fromkeys(wanted, found)
             return found
         lacking = [projection for site, projection in wanted.items() if site not in self._sites]
         if lacking:
             readers = [*lacking, *self._companions(lacking)]
             found = self.statistics_of(self.recipe.statistics.texts, readers, title="statistics' text")
             self._sites |= dict.fromkeys(found.sites, found)
-            self._digests |= {site: digest_of(found, site) for site in found.sites}
         sites = {site: self._sites[site].sites[site] for site in wanted}
         return Statistics(sites, min(moments.count for moments in sites.values()))
 
@@ -129,10 +128,9 @@ class Context:
         if not controls.count or self.recipe.kind in _WITHOUT_CONTROLS:
             return []
         known = {(p.layer, p.role): p for p in self.pathways.projections}
-        steps = sorted(range(-controls.others, controls.others + 1), key=lambda step: (abs(step), -step))
         found: dict[str, Projection] = {}
         for projection in projections:
-            near = [known.get((projection.layer + step, projection.role)) for step in steps if step]
+            near = [known.get((projection.layer + step, projection.role)) for step in nearest_first(controls.others)]
             found |= {one.site: one for one in [p for p in near if p is not None][: controls.others]}
         return [one for site, one in found.items() if site not in self._sites]
 
@@ -179,11 +177,10 @@ class Context:
     def statistics_hash(self, projections: Iterable[Projection]) -> str | None:
         """SHA-256 over the sums of what the projections read, as far as they were used; None where none were."""
         sites = {projection.site for projection in projections}
-        used = {site: digest for site, digest in self._digests.items() if site in sites}
+        used = [f"{site}\0{digest_of(self._sites[site], site)}\n" for site in sorted(sites & self._sites.keys())]
         if not used:
             return None
-        named = "".join(f"{site}\0{digest}\n" for site, digest in sorted(used.items()))
-        return hashlib.sha256(named.encode()).hexdigest()
+        return hashlib.sha256("".join(used).encode()).hexdigest()
 
     def metric(self, projection: Projection) -> Metric:
         """C of what a projection reads, fit to be inverted.

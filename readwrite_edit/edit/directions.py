@@ -19,8 +19,7 @@ from readwrite_edit.geometry import principal_basis
 from readwrite_edit.models.architectures import READ_ROLES, WRITE_ROLES
 from readwrite_edit.models.norms import input_norm, output_norm
 from readwrite_edit.models.pathways import Projection, weight_of
-from readwrite_edit.models.unembedding import model_prediction_basis
-from readwrite_edit.probe.causal.matrices import token_direction
+from readwrite_edit.models.unembedding import model_prediction_basis, token_direction
 from readwrite_edit.terminal import printable
 
 _SAME = 1e-5  # difference of means, as a share of the means' length, under which two sets look the same
@@ -104,6 +103,7 @@ def _sources(
             _check_dimension(rows, projection, side, direction.file)
         return beside, dict.fromkeys(projections, rows)
     if direction.principal is not None:
+        context.statistics(projections)  # of all matrices in one pass over the texts
         return False, {p: _principal(context, direction.principal, p, side) for p in projections}
     if direction.positive:
         return beside or direction.layer is not None, _differences(context, direction, projections, side, beside)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from readwrite_edit.durable import finite_or_none, write_json
 from readwrite_edit.edit.context import Context
 from readwrite_edit.edit.controls import Compared, compare
 from readwrite_edit.edit.files import attach, certify_edit, detach, write_adapter
@@ -19,18 +16,17 @@ from readwrite_edit.edit.measure import Measured, measure
 from readwrite_edit.edit.plan import Plan
 from readwrite_edit.edit.preflight import Preflight, preflight
 from readwrite_edit.edit.settings import EditRecipe
-from readwrite_edit.edit.settings.reading import dump_edit_recipe
 from readwrite_edit.errors import EditError, RunError
 from readwrite_edit.interventions.changes import Change
 from readwrite_edit.job.carrying import carry_out
-from readwrite_edit.job.result import Result, write_tables
+from readwrite_edit.job.result import Result, write_result
 from readwrite_edit.job.session import Session
-from readwrite_edit.report import write_report
-from readwrite_edit.runs.folder import FolderError, RunFolder
+from readwrite_edit.provenance import versions_of
+from readwrite_edit.recipe import dump_recipe
+from readwrite_edit.runs.folder import RunFolder, require_unused
 from readwrite_edit.runs.signals import heeding_signals
 from readwrite_edit.runs.writer import RunWriter
 
-SCHEMA = 1
 PACKAGES = ("readwrite-edit", "torch", "transformers", "peft", "safetensors", "numpy", "scipy", "pandas")
 _PLANNERS = {
     "associate": "associate",
@@ -108,12 +104,11 @@ def start_edit(prepared: Prepared, path: Path, name: str, command: str) -> EditO
     Raises:
         ReadWriteEditError: The folder can not be used, or the run failed; the folder then says why.
     """
-    if path.is_dir() and any(path.iterdir()):
-        raise FolderError(f"{path} is not empty: name a new folder")
+    require_unused(path)
     context = prepared.context
     recipe = context.recipe.model_copy(update={"provenance": _provenance(prepared)})
     with heeding_signals() as interruption:
-        text = dump_edit_recipe(recipe, command=command)
+        text = dump_recipe(recipe, command=command)
         writer = RunWriter.start(path, recipe_text=text, recipe_name=name, kind="edit")
 
         def work(session: Session) -> tuple[dict[str, Any], str | None]:
@@ -133,11 +128,9 @@ def _work(prepared: Prepared, folder: RunFolder, command: str) -> tuple[dict[str
     measured, certificate = _adapted(prepared, folder)
     compared = compared.with_cost(measured.figures) if compared.verdict else compared
     context.session.close()
-    result = _result(prepared, measured, compared)
-    write_tables(result, folder.path)
-    summary = _summary(prepared, result, measured, certificate, command)
-    write_json(folder.summary, summary)
-    write_report(folder.path)
+    summary = write_result(
+        _result(prepared, measured, compared), folder, _about(prepared, measured, certificate, command)
+    )
     if certificate is not None and not certificate["passed"]:
         failed = [f"{check['name']}: {check['detail']}" for check in certificate["checks"] if not check["passed"]]
         raise RunError(f"the adapter does not satisfy its certificate ({'; '.join(failed)}); see {folder.report}")
@@ -173,20 +166,13 @@ def _result(prepared: Prepared, measured: Measured, compared: Compared) -> Resul
     )
 
 
-def _summary(
-    prepared: Prepared, result: Result, measured: Measured, certificate: dict[str, Any] | None, command: str
-) -> dict[str, Any]:
+def _about(prepared: Prepared, measured: Measured, certificate: dict[str, Any] | None, command: str) -> dict[str, Any]:
+    """What the summary says beside the findings."""
     recipe, plan = prepared.context.recipe, prepared.plan
     return {
-        "schema": SCHEMA,
         "edit": recipe.kind,
         "title": title_of(plan, recipe),
         "why": plan.why,
-        "main": result.main,
-        "tables": sorted(result.tables),
-        "verdict": result.verdict,
-        "notes": list(result.notes),
-        "figures": finite_or_none(result.figures),
         "generations": [dict(item) for item in measured.generations],
         "certificate": certificate,
         "controls": recipe.controls.count,
@@ -249,7 +235,6 @@ def _statistics_hash(prepared: Prepared) -> str | None:
 
 def _provenance(prepared: Prepared) -> dict[str, str]:
     context = prepared.context
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     weights = context.fingerprint if context.recipe.measure.certify else None
     own = {"weights_sha256": weights, "statistics_sha256": _statistics_hash(prepared)}
-    return {**versions, "python": sys.version.split()[0], **{name: text for name, text in own.items() if text}}
+    return {**versions_of(PACKAGES), **{name: text for name, text in own.items() if text}}

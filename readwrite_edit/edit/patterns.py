@@ -82,6 +82,25 @@ class Tokens:
         )
 
 
+def covering(spans: Sequence[tuple[int, int]], start: int, stop: int, *, subject: str, text: str) -> tuple[int, int]:
+    """Positions of the first and the last token that cover a subject's characters.
+
+    Args:
+        spans: Half-open range of characters that each token covers.
+        start: First character of the subject.
+        stop: Character after its last.
+        subject: For the message.
+        text: For the message.
+
+    Raises:
+        DataError: No token covers any of them.
+    """
+    covered = [place for place, (low, high) in enumerate(spans) if low < stop and high > start]
+    if not covered:
+        raise DataError(printable(f"subject {subject!r} has no token of its own in {text!r}"))
+    return covered[0], covered[-1]
+
+
 def tokenised(
     prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, format: Format = "text"
 ) -> tuple[Tokens, ...]:

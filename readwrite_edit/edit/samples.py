@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from readwrite_edit.interventions.forward import layers_of
+from readwrite_edit.models.early_end import EnoughError, until_enough
 from readwrite_edit.models.pathways import Projection, role_rows
 from readwrite_edit.statistics import token_batches
 
@@ -52,10 +53,6 @@ class Samples:
     def at(self, place: Place) -> Tensor:
         """The vectors at a place, shape (n, d), float64."""
         return self.rows[place.key].double()
-
-
-class _Enough(Exception):  # noqa: N818 - it reports success
-    """Ends a forward pass behind the last layer that is looked at; never leaves this module."""
 
 
 def sample(
@@ -124,11 +121,9 @@ def _watch(model: PreTrainedModel, place: Place, found: list[Tensor], kept: list
 
 
 def _stop(_module: nn.Module, _inputs: Any, _output: Any) -> None:
-    raise _Enough
+    raise EnoughError
 
 
 def _run(model: PreTrainedModel, input_ids: Tensor, mask: Tensor) -> None:
-    try:
+    with until_enough():
         model.base_model(input_ids=input_ids, attention_mask=mask, use_cache=False)
-    except _Enough:
-        pass

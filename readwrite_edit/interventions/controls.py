@@ -130,6 +130,11 @@ def energy_matched(epsilon: float, energy: float, energies: Tensor) -> Tensor:
     return epsilon * (energy / energies).sqrt()
 
 
+def nearest_first(reach: int) -> list[int]:
+    """Offsets to other layers up to a distance, the nearest first: 1, −1, 2, −2 and so on."""
+    return [offset for distance in range(1, reach + 1) for offset in (distance, -distance)]
+
+
 def head_block(direction: Tensor, head: int, d_head: int) -> Tensor:
     """A direction cut to one head's rows, of unit length.
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from readwrite_edit.durable import whole_file
+from readwrite_edit.durable import finite_or_none, whole_file, write_json
+from readwrite_edit.report import write_report
+from readwrite_edit.runs.folder import RunFolder
+
+SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,32 @@ class Result:
     def frame(self) -> pd.DataFrame:
         """The main table."""
         return self.tables[self.main]
+
+
+def write_result(result: Result, folder: RunFolder, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Write tables, then the summary that names them, then the page made of both.
+
+    Args:
+        result: What was found.
+        folder: Of the run.
+        about: What its kind adds to the summary.
+
+    Returns:
+        What ``summary.json`` holds.
+    """
+    write_tables(result, folder.path)
+    summary = {
+        "schema": SCHEMA,
+        "main": result.main,
+        "tables": sorted(result.tables),
+        "verdict": result.verdict,
+        "notes": list(result.notes),
+        "figures": finite_or_none(result.figures),
+        **about,
+    }
+    write_json(folder.summary, summary)
+    write_report(folder.path)
+    return summary
 
 
 def write_tables(result: Result, folder: Path) -> None:

@@ -88,6 +88,12 @@ def parse_source(path: str, revision: str | None = None) -> ModelSource:
     return local
 
 
+def split_revision(text: str) -> tuple[str, str | None]:
+    """A model as users name it, and the revision behind an ``@``; None without one, or where a path has the ``@``."""
+    name, at, revision = text.rpartition("@")
+    return (name, revision) if at and not Path(text).expanduser().exists() else (text, None)
+
+
 def base_model_id(source: ModelSource) -> str:
     """What an adapter's ``base_model_name_or_path`` says: a Hub id where there is one, else an absolute path."""
     return BUNDLES[source.location].hub_id if source.kind == "bundled" else source.location

@@ -13,7 +13,7 @@ from readwrite_edit.errors import AdapterError, ModelError
 from readwrite_edit.models.folder import weight_files
 from readwrite_edit.models.hub import fetch_adapter
 from readwrite_edit.models.loading import model_folder
-from readwrite_edit.models.source import ModelSource, base_model_id, parse_source
+from readwrite_edit.models.source import ModelSource, base_model_id, parse_source, split_revision
 from readwrite_edit.runs.folder import RunFolder
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -70,12 +70,10 @@ def parse_model(text: str) -> ModelSource:
     Raises:
         ModelError: It is no model.
     """
-    name, at, revision = text.rpartition("@")
-    if at and not Path(text).expanduser().exists():
-        if not revision:
-            raise ModelError(f"{text}: no revision after the @; name one, or leave the @ out")
-        return parse_source(name, revision)
-    return parse_source(text)
+    name, revision = split_revision(text)
+    if revision == "":
+        raise ModelError(f"{text}: no revision after the @; name one, or leave the @ out")
+    return parse_source(name, revision)
 
 
 def resolve_checkpoint(text: str) -> Checkpoint:

@@ -7,23 +7,19 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from readwrite_edit.durable import finite_or_none, write_json
 from readwrite_edit.errors import RunError
 from readwrite_edit.job.carrying import carry_out
-from readwrite_edit.job.result import Result, write_tables
+from readwrite_edit.job.result import Result, write_result
 from readwrite_edit.job.session import Session
 from readwrite_edit.probe.settings import dump_settings, load_settings
 from readwrite_edit.probe.settings.base import ProbeSettings
-from readwrite_edit.report import write_report
-from readwrite_edit.runs.folder import FolderError, RunFolder
+from readwrite_edit.runs.folder import FolderError, RunFolder, require_unused
 from readwrite_edit.runs.lock import is_locked
 from readwrite_edit.runs.reader import read_run
 from readwrite_edit.runs.signals import Interruption, heeding_signals
 from readwrite_edit.runs.writer import RunWriter
 
-SCHEMA = 1
 _RESUME = "readwrite-edit probe resume"
 
 
@@ -53,8 +49,7 @@ def start_probe(settings: ProbeSettings, path: Path, command: str) -> ProbeOutco
     Raises:
         ReadWriteEditError: Wrong input, or the probe failed; the folder then says why.
     """
-    if path.is_dir() and any(path.iterdir()):
-        raise FolderError(f"{path} is not empty: name a new folder, or go on with {_RESUME} {shlex.quote(str(path))}")
+    require_unused(path, f", or go on with {_RESUME} {shlex.quote(str(path))}")
     with heeding_signals() as interruption:
         measure = prepare(settings)
         recipe = dump_settings(settings, command)
@@ -103,30 +98,9 @@ def _carry_out(
     def work(session: Session) -> Result:
         result = measure(session)
         session.close()
-        _write(settings, result, folder)
+        write_result(result, folder, {"probe": settings.KIND, "settings": settings.model_dump(mode="json")})
         return result
 
     again = f"go on with {_RESUME} {shlex.quote(str(folder.path))}"
     result = carry_out(writer, interruption, work, again=again, less="--batch-size or --max-length")
     return ProbeOutcome(folder, result, result is None and interruption.asked)
-
-
-def _write(settings: ProbeSettings, result: Result, folder: RunFolder) -> None:
-    """Tables, then the summary that names them, then the page made of both."""
-    write_tables(result, folder.path)
-    write_json(folder.summary, summary_of(settings, result))
-    write_report(folder.path)
-
-
-def summary_of(settings: ProbeSettings, result: Result) -> dict[str, Any]:
-    """What ``summary.json`` holds of a probe."""
-    return {
-        "schema": SCHEMA,
-        "probe": settings.KIND,
-        "main": result.main,
-        "tables": sorted(result.tables),
-        "verdict": result.verdict,
-        "notes": list(result.notes),
-        "figures": finite_or_none(result.figures),
-        "settings": settings.model_dump(mode="json"),
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -47,6 +48,31 @@ Layers = Annotated[
 ]
 
 
+def energy_instead_of_rank(value: Any) -> Any:
+    """A section's plain values, without the default rank where an energy is given."""
+    if isinstance(value, dict) and value.get("energy") is not None:
+        return {"rank": None} | value
+    return value
+
+
+def refuse_both(rank: int | None, energy: float | None) -> None:
+    """Refuse a rank beside an energy."""
+    if rank is not None and energy is not None:
+        raise conflict(["energy", "rank"], f"rank {rank} is given too; set one of the two to null")
+
+
+def refuse_neither(rank: int | None, energy: float | None) -> None:
+    """Refuse a section that says nothing of the rank."""
+    if rank is None and energy is None:
+        raise conflict(["rank", "energy"], "neither rank nor energy is given; expected one of the two")
+
+
+def refuse_repeated(modules: Sequence[str]) -> None:
+    """Refuse a module that is named twice."""
+    if len(set(modules)) < len(modules):
+        raise conflict(["modules"], "a module is named twice; expected each once")
+
+
 class Contrastive(Section):
     """How the contrastive basis weighs the protected text."""
 
@@ -84,18 +110,13 @@ class Adapter(Section):
     @model_validator(mode="before")
     @classmethod
     def _energy_instead_of_rank(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("energy") is not None:
-            return {"rank": None} | value
-        return value
+        return energy_instead_of_rank(value)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.rank is not None and self.energy is not None:
-            raise conflict(["energy", "rank"], f"rank {self.rank} is given too; set one of the two to null")
-        if self.rank is None and self.energy is None:
-            raise conflict(["rank", "energy"], "neither rank nor energy is given; expected one of the two")
+        refuse_both(self.rank, self.energy)
+        refuse_neither(self.rank, self.energy)
         if self.basis == "lora" and self.energy is not None:
             raise conflict(["energy", "basis"], "plain LoRA (basis: lora) has no basis to measure; expected a rank")
-        if len(set(self.modules)) < len(self.modules):
-            raise conflict(["modules"], "a module is named twice; expected each once")
+        refuse_repeated(self.modules)
         return self

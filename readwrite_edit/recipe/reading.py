@@ -87,12 +87,15 @@ def check_values(
     return check(root, value, places, problems)
 
 
-def dump_recipe(recipe: Section) -> str:
-    """The recipe as YAML: every key, in the order of the schema; ``parse_recipe`` gives it back."""
-    content: dict[str, Any] = recipe.model_dump(mode="json")
-    if content.get("provenance") is None:
-        content.pop("provenance", None)
-    return write_document(content)
+def dump_recipe(recipe: Section, **more: Any) -> str:
+    """A recipe as YAML: every key, in the order of the schema; ``parse_as`` gives it back.
+
+    Args:
+        recipe: Of any kind, as resolved; sections that are not given are left out.
+        **more: What a run adds about itself, such as its command.
+    """
+    content = {**recipe.model_dump(mode="json"), **more}
+    return write_document({key: item for key, item in content.items() if item is not None})
 
 
 def recipe_text(path_or_name: str | Path) -> str:

@@ -86,6 +86,20 @@ class RunFolder:
         return self.path / "basis.safetensors"
 
 
+def require_unused(path: Path, otherwise: str = "") -> None:
+    """Refuse a folder that holds anything, before work is done for a run in it; the writer looks again.
+
+    Args:
+        path: Where the run is to be.
+        otherwise: What else the user can do, for the message.
+
+    Raises:
+        FolderError: It is not empty.
+    """
+    if path.is_dir() and any(path.iterdir()):
+        raise FolderError(f"{path} is not empty: name a new folder{otherwise}")
+
+
 def new_run_path(root: Path, recipe_name: str, now: datetime) -> Path:
     """A path under ``root`` that no run has yet: ``<time>-<recipe>``, numbered where taken.
 

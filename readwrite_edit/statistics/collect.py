@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from readwrite_edit.errors import DataError
+from readwrite_edit.models.early_end import EnoughError, until_enough
 from readwrite_edit.models.pathways import Projection, find_pathways, module_of, unwrap
 from readwrite_edit.statistics.moments import Statistics
 from readwrite_edit.statistics.running import RunningMoments
@@ -150,10 +151,6 @@ def _in_order(batches: Iterator[tuple[Tensor, Tensor]], shuffle: int | None) -> 
     return drawn
 
 
-class _LastSiteReached(Exception):  # noqa: N818 - it reports success
-    """Ends a forward pass early; never leaves this module."""
-
-
 @contextmanager
 def _summing(
     readers: Mapping[str, nn.Module], sums: Mapping[str, RunningMoments]
@@ -171,7 +168,7 @@ def _summing(
             sums[site].add(inputs[0], batch["mask"], batch["half"])  # type: ignore[arg-type]
             reached.add(site)
             if len(reached) == len(sums):
-                raise _LastSiteReached
+                raise EnoughError
 
         return hook
 
@@ -196,8 +193,5 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _run_to_last_site(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> None:
-    backbone = unwrap(model).base_model
-    try:
-        backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
-    except _LastSiteReached:
-        pass
+    with until_enough():
+        unwrap(model).base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)

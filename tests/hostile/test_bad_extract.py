@@ -212,7 +212,7 @@ def test_statistics_that_are_not_of_this_model(desk: Desk) -> None:
     write_moments(desk.place / "half", {site: torch.eye(48).numpy() for site in _attention_inputs()[:1]})
     expected = {
         "none": "no such statistics file",
-        "gpt2": "statistics of none of this model's inputs",
+        "gpt2": "no statistics of site 'model.layers.0.attention_input'",
         "narrow": "has width 12, expected 48",
         "half": "no statistics of site 'model.layers.1.attention_input'",
         "base/model.safetensors": "but not of statistics",

@@ -18,9 +18,10 @@ from readwrite_edit.interventions.kl import kl_and_change
 from readwrite_edit.job.session import Session, StopAskedError
 from readwrite_edit.models.language_head import LanguageModelHead
 from readwrite_edit.models.pathways import find_pathways
+from readwrite_edit.models.unembedding import token_direction
 from readwrite_edit.probe.causal import probe as causal
 from readwrite_edit.probe.causal.effects import EffectMeter
-from readwrite_edit.probe.causal.matrices import neighbour_of, token_direction
+from readwrite_edit.probe.causal.matrices import neighbour_of
 from readwrite_edit.probe.causal.probe import default_layers, prepare, probe_causal
 from readwrite_edit.probe.causal.tables import verdict
 from readwrite_edit.probe.settings.causal import CausalSettings

@@ -7,7 +7,7 @@ import yaml
 
 from readwrite_edit.cli import main
 from readwrite_edit.edit.settings import INTERVENTIONS, EditRecipe
-from readwrite_edit.edit.settings.reading import dump_edit_recipe, load_edit_recipe
+from readwrite_edit.edit.settings.reading import load_edit_recipe
 from readwrite_edit.recipe import dump_recipe, find_recipe, load_recipe, parse_recipe, shipped_recipes
 from readwrite_edit.recipe.reading import parse_as
 
@@ -52,7 +52,7 @@ def test_a_shipped_edit_says_what_it_is_and_reads_back(name):
     assert shipped.title and shipped.needs
     assert f"# Run:   readwrite-edit edit --recipe {name}.yaml\n" in shipped.path.read_text(encoding="utf-8")
     recipe = load_edit_recipe(name)
-    assert parse_as(EditRecipe, dump_edit_recipe(recipe)) == recipe
+    assert parse_as(EditRecipe, dump_recipe(recipe)) == recipe
 
 
 def test_every_intervention_ships_an_example():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from readwrite_edit.edit.associate.keys import EnoughError
 from readwrite_edit.edit.associate.questions import Question
 from readwrite_edit.edit.passes import padded
 from readwrite_edit.interventions.forward import layers_of, starting_at
+from readwrite_edit.models.early_end import EnoughError, until_enough
 from readwrite_edit.models.language_head import LanguageModelHead, language_model_head
 from readwrite_edit.models.pathways import Projection
 
@@ -131,7 +131,7 @@ class Continuations:
             if self._layer:
                 hooks.callback(layers[self._layer - 1].register_forward_hook(below).remove)
             hooks.callback(self._module.register_forward_hook(writing).remove)
-            hooks.enter_context(suppress(EnoughError))
+            hooks.enter_context(until_enough())
             self._pass(self._ids, self._cached(None))
         self._state, self.output = seen["state"], seen["output"]
         self._as_tuple = seen.get("tuple", False)  # of no meaning where no layer lies below

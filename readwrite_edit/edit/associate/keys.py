@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -14,11 +14,8 @@ from readwrite_edit.edit.associate.questions import Asked, Question
 from readwrite_edit.edit.passes import padded, padded_groups
 from readwrite_edit.interventions.changes import Variant
 from readwrite_edit.interventions.forward import edited, final_hidden, layers_of
+from readwrite_edit.models.early_end import EnoughError, until_enough
 from readwrite_edit.models.pathways import Projection
-
-
-class EnoughError(Exception):
-    """Ends a forward pass once what was wanted is known."""
 
 
 def keys_of(
@@ -86,5 +83,5 @@ def _caught(module: nn.Module, *, output: bool) -> Iterator[list[Tensor]]:
     with ExitStack() as hooks:
         hook = module.register_forward_hook(at_output) if output else module.register_forward_pre_hook(at_input)
         hooks.callback(hook.remove)
-        hooks.enter_context(suppress(EnoughError))
+        hooks.enter_context(until_enough())
         yield caught

@@ -98,6 +98,7 @@ def _forms(context: Context, settings: Associate, projections: Sequence[Projecti
     """How each matrix is edited: with or without a ridge, and in which null space."""
     hard = settings.form == "hard" or (settings.form == "auto" and count == 1)
     ridge = 0.0 if hard else None if settings.ridge == "auto" else settings.ridge
+    context.statistics(projections)  # of all layers in one pass over the texts
     bases = [None] * len(projections) if not settings.preserve else _null_spaces(context, settings, projections)
     return tuple(
         Form(projection, context.metric(projection), ridge, basis)

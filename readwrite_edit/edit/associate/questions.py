@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from readwrite_edit.align.texts import supports_chat
 from readwrite_edit.edit.associate.facts import filled
+from readwrite_edit.edit.patterns import covering
 from readwrite_edit.edit.plan import Prompt
 from readwrite_edit.edit.settings.associate import Associate, Fact
 from readwrite_edit.errors import DataError, EditError, ModelError
@@ -140,12 +141,9 @@ class _Reader:
         whole, offset = self._rendered(text)
         first, end = offset + start, offset + start + len(fact.subject)
         encoded = self.tokenizer(whole, return_offsets_mapping=True, add_special_tokens=not self.chat)
-        spans = encoded["offset_mapping"]
-        covered = [place for place, (low, high) in enumerate(spans) if low < end and high > first]
-        if not covered:
-            raise DataError(printable(f"subject {fact.subject!r} has no token of its own in {text!r}"))
+        subject = covering(encoded["offset_mapping"], first, end, subject=fact.subject, text=text)
         ids = tuple(encoded["input_ids"])
-        return Question(text, ids, (covered[0], covered[-1]), *self._followings(whole, ids, fact))
+        return Question(text, ids, subject, *self._followings(whole, ids, fact))
 
     def _others(self, number: int, fact: Fact, text: str) -> Iterator[Prompt]:
         for paraphrase in fact.paraphrases:

@@ -15,6 +15,7 @@ from readwrite_edit.edit.metric import Metric
 from readwrite_edit.edit.plan import Plan
 from readwrite_edit.geometry import LowRank, eigh_descending
 from readwrite_edit.interventions.changes import Change
+from readwrite_edit.interventions.controls import nearest_first
 from readwrite_edit.models.pathways import Pathways, Projection
 
 
@@ -110,7 +111,7 @@ def shifted(changes: Sequence[Part], pathways: Pathways, count: int) -> list[tup
     known = {(p.layer, p.role): p for p in pathways.projections}
     own = {(one.change.projection.layer, one.change.projection.role) for one in changes}
     found: list[tuple[int, list[Projection]]] = []
-    for offset in sorted(range(1 - pathways.n_layers, pathways.n_layers), key=lambda o: (abs(o), -o)):
+    for offset in nearest_first(pathways.n_layers - 1):
         moved = [known.get((one.change.projection.layer + offset, one.change.projection.role)) for one in changes]
         fits = [
             new

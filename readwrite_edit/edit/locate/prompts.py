@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from readwrite_edit.edit.patterns import covering
 from readwrite_edit.errors import DataError
 from readwrite_edit.terminal import printable
 
@@ -54,12 +55,10 @@ def trace_prompt(
     if not tokenizer.is_fast:
         raise DataError("the model's tokenizer does not say which text a token covers (it is no fast one)")
     encoded = tokenizer(text, return_offsets_mapping=True)
-    ids, spans = tuple(encoded["input_ids"]), encoded["offset_mapping"]
-    covered = [place for place, (low, high) in enumerate(spans) if low < start + len(subject) and high > start]
-    if not covered:
-        raise DataError(printable(f"subject {subject!r} has no token of its own in {text!r}"))
+    ids, stop = tuple(encoded["input_ids"]), start + len(subject)
+    first, last = covering(encoded["offset_mapping"], start, stop, subject=subject, text=text)
     following = () if target is None else _following(tokenizer, text, ids, target)
-    return TracePrompt(ids, (covered[0], covered[-1] + 1), following, text)
+    return TracePrompt(ids, (first, last + 1), following, text)
 
 
 def _with_subject(prompt: str, subject: str) -> tuple[str, int]:

@@ -57,7 +57,7 @@ class Measure(Section):
     )
     certify: bool = Field(
         default=True,
-        description="Check the saved adapter in a fresh process; false skips it (extract of a large model).",
+        description="Check the saved adapter in a fresh process; false skips this, all measurements and the ledger.",
     )
     max_new_tokens: Annotated[int, Field(ge=0)] = Field(
         default=16, description="Longest answer in tokens; 0 generates nothing."

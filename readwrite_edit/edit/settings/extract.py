@@ -7,8 +7,15 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from readwrite_edit.edit.settings.base import POSITIONAL, Intervention
-from readwrite_edit.recipe.adapter import Layers, Role
-from readwrite_edit.recipe.section import Count, OneOrMany, Text, conflict
+from readwrite_edit.recipe.adapter import (
+    Layers,
+    Role,
+    energy_instead_of_rank,
+    refuse_both,
+    refuse_neither,
+    refuse_repeated,
+)
+from readwrite_edit.recipe.section import Count, OneOrMany, Text
 
 Roles = Annotated[tuple[Role, ...], Field(min_length=1), OneOrMany()]
 
@@ -37,16 +44,12 @@ class Restricted(Intervention):
     @model_validator(mode="before")
     @classmethod
     def _energy_instead_of_rank(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("energy") is not None:
-            return {"rank": None} | value
-        return value
+        return energy_instead_of_rank(value)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.rank is not None and self.energy is not None:
-            raise conflict(["energy", "rank"], f"rank {self.rank} is given too; set one of the two to null")
-        if self.modules is not None and len(set(self.modules)) < len(self.modules):
-            raise conflict(["modules"], "a module is named twice; expected each once")
+        refuse_both(self.rank, self.energy)
+        refuse_repeated(self.modules or ())
         return self
 
 
@@ -63,8 +66,7 @@ class Extract(Restricted):
 
     @model_validator(mode="after")
     def _some_rank(self) -> Self:
-        if self.rank is None and self.energy is None:
-            raise conflict(["rank", "energy"], "neither rank nor energy is given; expected one of the two")
+        refuse_neither(self.rank, self.energy)
         return self
 
 

@@ -13,7 +13,7 @@ from readwrite_edit.errors import RecipeError
 from readwrite_edit.recipe.problems import Origin
 from readwrite_edit.recipe.reading import check_values, parse_as, recipe_text
 from readwrite_edit.recipe.schema import DIALECT
-from readwrite_edit.recipe.yaml_nodes import Path, read_document, write_document
+from readwrite_edit.recipe.yaml_nodes import Path, read_document
 from readwrite_edit.terminal import printable
 
 _OF_ALIGN = {"data", "adapter", "objective", "train"}
@@ -61,17 +61,6 @@ def edit_recipe_of(options: Sequence[tuple[Path, str, Any]], overrides: Sequence
 def is_edit_recipe(text: str) -> bool:
     """Whether a recipe's text is that of an edit: it names an intervention."""
     return bool(_keys(text) & set(INTERVENTIONS))
-
-
-def dump_edit_recipe(recipe: EditRecipe, **origin: Any) -> str:
-    """The recipe as YAML, every key of the sections that are given.
-
-    Args:
-        recipe: As resolved.
-        **origin: What a run adds about itself, such as its command.
-    """
-    content = recipe.model_dump(mode="json")
-    return write_document({key: item for key, item in {**content, **origin}.items() if item is not None})
 
 
 def edit_schema() -> dict[str, Any]:

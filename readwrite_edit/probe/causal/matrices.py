@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from readwrite_edit.geometry import eigh_descending
 from readwrite_edit.interventions.controls import head_block, random_directions, seed_of
 from readwrite_edit.models.architectures import WRITE_ROLES
 from readwrite_edit.models.pathways import Pathways, Projection, weight_of
-from readwrite_edit.models.unembedding import final_gain, model_prediction_basis
+from readwrite_edit.models.unembedding import model_prediction_basis, token_direction
 from readwrite_edit.probe.causal.plan import Matrix, Neighbour
 from readwrite_edit.probe.settings.causal import CausalSettings
 from readwrite_edit.statistics import Statistics
@@ -115,27 +114,3 @@ def _outputs(
 def _own_head(role: str, head: int, pathways: Pathways) -> int:
     """Index among the role's heads: with grouped heads, the key head that serves the query head."""
     return head if role in _QUERY else head * pathways.n_kv_heads // pathways.n_heads
-
-
-def token_direction(model: PreTrainedModel, pathways: Pathways, token: int) -> Tensor:
-    """Unit direction of the residual stream that raises one token's logit above the mean logit.
-
-    Computes g ⊙ (w_t − w̄), g the final norm's gain, normalised.
-
-    Args:
-        model: Bare model.
-        pathways: Of the model.
-        token: Its id.
-
-    Returns:
-        Shape (d_model,), float64.
-    """
-    unembedding: Any = model.get_submodule(pathways.unembedding)
-    rows = unembedding.weight.detach()
-    direction = rows[token].double() - rows.mean(dim=0, dtype=torch.float64)
-    if pathways.output_projection is not None:
-        after: Any = model.get_submodule(pathways.output_projection)
-        direction = direction @ after.weight.detach().double()
-    gain = final_gain(model, pathways)
-    scaled = direction if gain is None else direction * gain.double()
-    return torch.nn.functional.normalize(scaled, dim=0).cpu()

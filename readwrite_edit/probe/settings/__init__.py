@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-import sys
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
 from readwrite_edit.probe.settings.base import ProbeSettings
+from readwrite_edit.provenance import versions_of
 from readwrite_edit.runs.folder import FolderError
 
 PROBES = ("delta", "activations", "gradients", "trajectory", "contrast", "causal", "sensitivity")
@@ -26,12 +25,11 @@ def settings_class(kind: str) -> type[ProbeSettings]:
 
 def dump_settings(settings: ProbeSettings, command: str) -> str:
     """Settings as the text of a run's ``recipe.yaml``, with the command and the versions of the packages."""
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     values = {
         "probe": settings.KIND,
         "command": command,
         "settings": settings.model_dump(mode="json"),
-        "provenance": {**versions, "python": sys.version.split()[0]},
+        "provenance": versions_of(_PACKAGES),
     }
     text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     return text
