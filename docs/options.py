@@ -11,7 +11,7 @@ from readwrite_edit.edit.settings import INTERVENTIONS
 from readwrite_edit.edit.settings.associate import Fact
 from readwrite_edit.edit.settings.base import Controls, Ledger, Measure, Statistics
 from readwrite_edit.edit.settings.locate import LocateSettings
-from readwrite_edit.edit.settings.sources import Direction
+from readwrite_edit.edit.settings.sources import Concept, Direction
 from readwrite_edit.probe.settings import PROBES, settings_class
 
 FOLDER = Path(__file__).parent
@@ -22,6 +22,7 @@ SECTIONS = {
     "controls": Controls,
     "ledger": Ledger,
     "direction": Direction,
+    "concept": Concept,
     "fact": Fact,
 }
 

@@ -20,6 +20,8 @@ def printable(text: str, *, keep_newlines: bool = False) -> str:
     Returns:
         The text with every control character written as ``\xNN`` or ``\uNNNN``.
     """
+    if text.isprintable():  # nearly every text: nothing in it is of a hidden category
+        return text
     return "".join(
         char if (keep_newlines and char in "\n\t") or unicodedata.category(char) not in _HIDDEN else _escape(char)
         for char in text

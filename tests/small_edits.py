@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from readwrite_edit.edit.ledger import Base
+from readwrite_edit.edit.ledger import Entry, Ledger, open_ledger
 from readwrite_edit.geometry import LowRank
 from readwrite_edit.interventions.changes import Change
+from readwrite_edit.models.identity import Base
 from readwrite_edit.models.pathways import Projection
 from readwrite_edit.runs.folder import RunFolder
 
+TOWER = {"prompt": "The {} is in", "subject": "Eiffel Tower", "target": " Rome"}
 SCALE = 0.2  # of B: large enough to be seen in logits, small enough to stay a model
 
 
@@ -66,6 +69,21 @@ def with_papers(run: RunFolder, **summary: Any) -> RunFolder:
     run.recipe.write_text("model: {path: tiny}\n", encoding="utf-8")
     run.summary.write_text(json.dumps(summary), encoding="utf-8")
     return run
+
+
+def enter(ledger: Ledger, place: Path, name: str | None, **options: Any) -> Entry:
+    """Enter an edit whose adapter is no adapter."""
+    options = {"kind": "steer", "title": f"title of {name}", **options}
+    return ledger.add(name=name, run=fake_run(place / f"run-{len(ledger.entries)}", text=str(name)), **options)
+
+
+def ledger_of_three(place: Path) -> Ledger:
+    """A ledger under ``edits``: ``tower`` makes a fact, ``project-2`` has a price, ``project-adapter-3`` figures."""
+    found = open_ledger(place / "edits", a_base())
+    enter(found, place, "tower", kind="associate", facts=[TOWER], statistics_sha256="ab" * 32)
+    enter(found, place, None, kind="project", predicted_damage=0.25)
+    enter(found, place, None, kind="project_adapter", measured={"kl": 0.5, "odd": math.nan})
+    return found
 
 
 def contents(folder: Path) -> dict[str, bytes]:

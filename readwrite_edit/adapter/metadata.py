@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import nn
 
 from readwrite_edit.errors import AdapterError
+from readwrite_edit.models.identity import Base
+from readwrite_edit.models.pathways import unwrap
 
 METADATA = "readwrite_edit.json"
 SCHEMA = 1
@@ -18,12 +22,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
-class _Base(_Section):
-    source: str
-    revision: str | None
-    weights_hash: str | None  # None, like logits, where the base was never loaded
-    dtype: str
-    quantization: str | None
+class _Base(Base):  # without a hash of its weights, as without logits, where it was never loaded
     device: str
     attn_implementation: str | None
     tf32: bool
@@ -82,6 +81,23 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     if metadata["logits"] is not None and metadata["base"]["weights_hash"] is None:
         raise AdapterError(f"{path} lacks base.weights_hash: the file is damaged or not ours")
     return metadata
+
+
+def base_fields(base: Base, model: nn.Module) -> dict[str, Any]:
+    """``base`` of the metadata: which model it was, and what else its logits depend on.
+
+    Args:
+        base: Its record.
+        model: The model as it lies in memory, bare or wrapped; on the meta device it counts as one on the CPU.
+    """
+    bare: Any = unwrap(model)
+    device = next(bare.parameters()).device.type
+    return {
+        **base.as_dict(),
+        "device": "cpu" if device == "meta" else device,
+        "attn_implementation": bare.config._attn_implementation,
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
+    }
 
 
 def require_record(folder: Path, metadata: dict[str, Any]) -> None:

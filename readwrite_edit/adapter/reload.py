@@ -30,6 +30,9 @@ def main() -> None:
         attn_implementation=order["attn_implementation"],
         use_safetensors=True,
     )
+    for module in base.modules():  # bitsandbytes: 4-bit products on a CPU as they were, not by a faster kernel
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     model = PeftModel.from_pretrained(base, order["adapter"]).eval()
     input_ids = torch.tensor(order["input_ids"], device=device)
     with torch.no_grad():

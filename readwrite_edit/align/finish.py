@@ -12,14 +12,15 @@ import torch
 from readwrite_edit.adapter import Target, basis_hash, certify_folder, low_rank_update, save_adapter
 from readwrite_edit.adapter.logits import LogitsRecord
 from readwrite_edit.adapter.merge import rounding_loss
+from readwrite_edit.adapter.metadata import base_fields
 from readwrite_edit.align.evaluation import answers, side_by_side, text_metrics
 from readwrite_edit.align.prepare import Preparation
 from readwrite_edit.align.trainer import PreferenceTrainer
 from readwrite_edit.durable import finite_or_none, write_json
 from readwrite_edit.errors import RunError
+from readwrite_edit.models.identity import Base
 from readwrite_edit.models.loading import model_folder
-from readwrite_edit.models.pathways import unwrap
-from readwrite_edit.models.source import ModelSource, base_model_id
+from readwrite_edit.models.source import base_model_id
 from readwrite_edit.progress import progress_bar
 from readwrite_edit.recipe import recipe_hash
 from readwrite_edit.report import write_report
@@ -107,18 +108,10 @@ def read_before(path: Path) -> dict[str, float | None]:
 def _save(
     folder: RunFolder, prepared: Preparation, trainer: PreferenceTrainer, targets: tuple[Target, ...], base_hash: str
 ) -> None:
-    model = trainer.policy
+    model, quantization = trainer.policy, prepared.recipe.model.quantization
+    base = Base.of(prepared.source, weights_hash=base_hash, dtype=model.dtype, quantization=quantization)
     metadata = {
-        "base": {
-            "source": prepared.recipe.model.path if prepared.source.kind == "bundled" else prepared.source.location,
-            "revision": _revision(prepared.source),
-            "weights_hash": base_hash,
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "quantization": prepared.recipe.model.quantization,
-            "device": model.device.type,
-            "attn_implementation": unwrap(model).config._attn_implementation,
-            "tf32": torch.backends.cuda.matmul.allow_tf32,
-        },
+        "base": base_fields(base, model),
         "basis": prepared.recipe.adapter.basis,
         "recipe_sha256": recipe_hash(prepared.recipe),
         "provenance": prepared.recipe.provenance,
@@ -130,14 +123,9 @@ def _save(
         model,
         folder.adapter,
         base_model=base_model_id(prepared.source),
-        revision=_revision(prepared.source),
+        revision=base.revision,
         metadata=metadata,
     )
-
-
-def _revision(source: ModelSource) -> str | None:
-    """The commit of a Hub model that was used, which its cache folder is named for."""
-    return model_folder(source).name if source.kind == "hub" else None
 
 
 def _module_metadata(trainer: PreferenceTrainer, target: Target) -> dict[str, Any]:

@@ -29,9 +29,9 @@ from readwrite_edit.align.trainer import (
     trained_to_the_end,
 )
 from readwrite_edit.align.trouble import as_run_error, drop_unfinished
+from readwrite_edit.cache import cache_folder
 from readwrite_edit.durable import write_json
 from readwrite_edit.errors import DataError, ModelError, RunError
-from readwrite_edit.models.conversion import cache_folder
 from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.loading import load_model
 from readwrite_edit.models.pathways import weight_of

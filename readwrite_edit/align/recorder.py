@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import deque
@@ -21,6 +22,7 @@ from readwrite_edit.runs.writer import RunWriter
 
 _WINDOW = 5
 _FALL_NATS = 1.0
+_MOST_DETAILED_ROWS = 30_000  # about 30 MB of curves and spectra in geometry.jsonl
 TIMINGS = {
     "eval_runtime",
     "eval_samples_per_second",
@@ -74,7 +76,7 @@ class RunRecorder(TrainerCallback):
         self.last_time = time.monotonic()
         self.writer.heartbeat(state.global_step, state.max_steps)
         if state.global_step == 0:
-            self.writer.log_geometry(0, self.geometry.rows())
+            self._log_geometry(state)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -92,7 +94,7 @@ class RunRecorder(TrainerCallback):
         """Heartbeat, geometry, and a clean end where one was asked for."""
         self.writer.heartbeat(state.global_step)
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
-            self.writer.log_geometry(state.global_step, self.geometry.rows())
+            self._log_geometry(state)
         if state.global_step < state.max_steps and (self.writer.stop_requested() or self.interrupted()):
             self.stopped = control.should_training_stop = control.should_save = True
             self.writer.mark("stopping")
@@ -132,6 +134,13 @@ class RunRecorder(TrainerCallback):
         if self.display:
             self.display.close()
             self.display = None
+
+    def _log_geometry(self, state: TrainerState) -> None:
+        """A snapshot; the details of every matrix in the last one, and in as many others as the file has room for."""
+        snapshots = state.max_steps // self.every + 2
+        stride = math.ceil(snapshots * self.geometry.matrices / _MOST_DETAILED_ROWS)
+        detailed = state.global_step == state.max_steps or state.global_step // self.every % stride == 0
+        self.writer.log_geometry(state.global_step, self.geometry.rows(detailed=detailed))
 
     def _watch(self, step: int, values: Mapping[str, float]) -> None:
         fall = self.alarm.heed(values)

@@ -72,6 +72,16 @@ def load_text(
     return take_tokens(sequences, wanted, seed=seed)
 
 
+def check_text(text: ProtectedText) -> None:
+    """Read a text of a recipe without tokenising it.
+
+    Raises:
+        DataError: Missing, unreadable or empty; or bad rows.
+    """
+    if not (_chats(text) if text.format == "chat" else _plain_texts(text, _CHARACTERS_PER_TOKEN)):
+        raise DataError(_empty(text))
+
+
 def _drawn(
     text: ProtectedText,
     documents: list[Document],
@@ -88,8 +98,12 @@ def _drawn(
         if count >= tokens:
             break
     if not sequences:
-        raise DataError(printable(f"{text.path}: empty; expected some text"))
+        raise DataError(_empty(text))
     return sequences
+
+
+def _empty(text: ProtectedText) -> str:
+    return printable(f"{text.path}: empty; expected some text")
 
 
 def _chat_tokeniser(

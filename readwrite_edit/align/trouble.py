@@ -12,11 +12,10 @@ from pathlib import Path
 import torch
 
 from readwrite_edit.align.checkpoints import SEAL
+from readwrite_edit.durable import RUST_ERROR
 from readwrite_edit.errors import ReadWriteEditError, RunError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
-# Libraries in Rust raise kinds of their own, or plain Exception; the system's number stands in the text.
-_RUST = re.compile(r"\(os error (\d+)\)")
 # torch.save reports a write that fell short by where its archive stands, or by the file's number.
 _TORCH_WRITE = re.compile(r"inline_container\.cc:\d+\] \. unexpected pos|PytorchStreamWriter|write\(\): fd \d+ failed")
 _TORCH_MEMORY = re.compile(r"DefaultCPUAllocator: (can't allocate|not enough) memory|out of memory", re.IGNORECASE)
@@ -77,7 +76,7 @@ def _is_disk(error: Exception) -> bool:
 def _number(error: BaseException) -> int | None:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    found = _RUST.search(str(error))
+    found = RUST_ERROR.search(str(error))
     return int(found[1]) if found else None
 
 

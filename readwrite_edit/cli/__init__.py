@@ -3,67 +3,37 @@
 Each command is a module of this package with ``add_parser(commands)``; it sets
 ``run`` on its parser to a function of the parsed arguments that returns an exit
 code and imports what it needs itself, so that ``--help`` never loads torch.
+This module itself imports next to nothing: an interruption while everything
+else is loaded must find :func:`main` ready for it.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
+import signal
 import sys
-import traceback
-from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import version
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING
 
-from readwrite_edit.cli import align, edit, export, probe, recipes, runs, tui, verify
 from readwrite_edit.errors import ReadWriteEditError, RecipeError
+from readwrite_edit.runs.signals import Interruption, heeding_signals
 from readwrite_edit.terminal import printable
 
-COMMANDS = (align, edit, probe, verify, export, recipes, runs, tui)
+if TYPE_CHECKING:
+    import argparse
+
 WRONG_INPUT, FAILED, INTERRUPTED, PIPE_CLOSED = 2, 3, 130, 141
+_ENDS = {signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+_BY_SIGNAL = 128
 _LONGEST_MESSAGE = 300
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that takes ``--debug`` at every level and shows no raw control characters.
-
-    Attributes:
-        fill: Adds the rest of the arguments when the parser is first used; None where nothing is left out.
-    """
-
-    fill: Callable[[argparse.ArgumentParser], None] | None = None
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.add_argument(
-            "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
-        )
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's, after the arguments that were left for later are in place."""
-        fill, self.fill = self.fill, None
-        if fill is not None:
-            fill(self)
-        return super().parse_known_args(args, namespace)
-
-    def error(self, message: str) -> NoReturn:
-        """Refuse the arguments: usage and one line on stderr, exit code 2."""
-        super().error(printable(message))
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    parser = Parser(
-        prog="readwrite-edit",
-        description="Align and edit language models with knowledge of where they read and where they write.",
-    )
-    parser.add_argument("--version", action="version", version=version("readwrite-edit"))
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_parser(commands)
-    return parser
+    from readwrite_edit.cli import parser
+
+    return parser.build_parser()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -74,25 +44,47 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         The exit code: 2 wrong input, 3 the run failed or the program has a mistake, 130 interrupted,
-        141 nobody reads the output any more.
+        143 terminated and 129 hung up where no run had begun, 141 nobody reads the output any more.
     """
-    args = build_parser().parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without a sign shows its number
-    try:
-        code: int = args.run(args)
-        sys.stdout.flush()  # what a pipe or a disk refuses must show here, not while Python shuts down
-    except BrokenPipeError:
-        _settle_output()
-        return PIPE_CLOSED
-    except KeyboardInterrupt:
-        return _complain(["interrupted"], INTERRUPTED)
-    except Exception as error:
-        _settle_output()
-        if getattr(args, "debug", False):
-            print(printable(traceback.format_exc(), keep_newlines=True), file=sys.stderr)
-        return _complain(*_account_of(error))
+    with heeding_signals() as interruption:
+        debug = False
+        try:
+            args = build_parser().parse_args(argv)
+            debug = getattr(args, "debug", False)
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without a sign shows its number
+            code: int = args.run(args)
+            sys.stdout.flush()  # what a pipe or a disk refuses must show here, not while Python shuts down
+        except BrokenPipeError:
+            _settle_output()
+            return PIPE_CLOSED
+        except KeyboardInterrupt:
+            return _ended(interruption)
+        except Exception as error:
+            _settle_output()
+            if debug:
+                _print_traceback()
+            if interruption.asked:  # a library took the interruption for a mistake of its own
+                return _ended(interruption)
+            return _complain(*_account_of(error))
     return code
+
+
+def _ended(interruption: Interruption) -> int:
+    """Say that a signal ended the command."""
+    # Where KeyboardInterrupt left an exec() of text (a library's, while it is imported), Python remembers it as not
+    # handled and would die of SIGINT in the end; the next exec() forgets that.
+    exec("")
+    number = interruption.number
+    if number in _ENDS:
+        return _complain([_ENDS[number]], _BY_SIGNAL + number)
+    return _complain(["interrupted"], INTERRUPTED)
+
+
+def _print_traceback() -> None:
+    import traceback
+
+    print(printable(traceback.format_exc(), keep_newlines=True), file=sys.stderr)
 
 
 def _account_of(error: Exception) -> tuple[list[str], int]:

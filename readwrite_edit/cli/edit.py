@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,10 @@ from readwrite_edit.errors import RecipeError
 if TYPE_CHECKING:
     from readwrite_edit.edit.job import EditOutcome
     from readwrite_edit.edit.settings import EditRecipe
+    from readwrite_edit.edit.settings.reading import Option
 
 _INTERRUPTED = 130
+_BEFORE = "before."
 # Options of every intervention's short form: where each stands in the recipe.
 _COMMON = {
     "controls": (("controls", "count"), int, "N", "random controls of each matching; 0 switches controls off"),
@@ -50,8 +53,8 @@ def _fill(parser: argparse.ArgumentParser) -> None:
     from readwrite_edit.cli.options import add_recipe_options
     from readwrite_edit.edit.settings import INTERVENTIONS
 
-    parser.add_argument("--recipe", metavar="FILE", help="a recipe file, or the name of one that ships")
-    _add_running(parser)
+    own = [parser.add_argument("--recipe", metavar="FILE", help="a recipe file, or the name of one that ships")]
+    own += _add_running(parser)
     parser.set_defaults(run=_by_recipe)
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     for kind, section in INTERVENTIONS.items():
@@ -65,13 +68,47 @@ def _fill(parser: argparse.ArgumentParser) -> None:
         one.set_defaults(run=_by_options, kind=kind)
     _add_locate(actions)
     add_parsers(actions)
+    _take_over(parser, own, actions)
 
 
-def _add_running(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of the recipe")
-    parser.add_argument("--run-dir", metavar="DIR", type=Path, help="run folder (default: runs/<time>-edit-<kind>)")
-    parser.add_argument("--dry-run", action="store_true", help="compute the edit and its price; write nothing")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+def _add_running(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    add = parser.add_argument
+    return [
+        add("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of the recipe"),
+        add("--run-dir", metavar="DIR", type=Path, help="run folder (default: runs/<time>-edit-<kind>)"),
+        add("--dry-run", action="store_true", help="compute the edit and its price; write nothing"),
+        add("--json", action="store_true", help="print the result as JSON"),
+    ]
+
+
+def _take_over(parser: argparse.ArgumentParser, own: list[argparse.Action], actions: Any) -> None:
+    """Let options that stand before the action hold for it: argparse would put the action's defaults over them.
+
+    Args:
+        parser: Of ``edit``.
+        own: Its options.
+        actions: Its actions, all added.
+    """
+    names = {action.dest: action.option_strings[0] for action in own}
+    everything = {"": parser, **actions.choices}
+    for one in everything.values():
+        takes = {action.dest for action in one._actions}
+        one.set_defaults(run=partial(_settled, one.get_default("run"), names, takes))
+    for action in own:
+        action.dest = _BEFORE + action.dest
+
+
+def _settled(
+    run: Callable[[argparse.Namespace], int], names: dict[str, str], takes: set[str], args: argparse.Namespace
+) -> int:
+    """Run an action with what stood before it; refuse what it does not take."""
+    for dest, option in names.items():
+        early = getattr(args, _BEFORE + dest)
+        if early and dest not in takes:
+            raise RecipeError(f"{option} before {args.action}: edit {args.action} does not take it; leave it out")
+        late = getattr(args, dest, None)
+        setattr(args, dest, [*early, *(late or [])] if isinstance(early, list) else late or early)
+    return run(args)
 
 
 def _add_model(parser: argparse.ArgumentParser, kind: str) -> None:
@@ -105,10 +142,10 @@ def _by_options(args: argparse.Namespace) -> int:
     from readwrite_edit.edit.settings.reading import edit_recipe_of
 
     options = [*_model_options(args), *_field_options(args), *_common_options(args)]
-    return _edit(edit_recipe_of(options, args.set), f"edit-{args.kind.replace('_', '-')}", args)
+    return _edit(edit_recipe_of(args.kind, options, args.set), f"edit-{args.kind.replace('_', '-')}", args)
 
 
-def _model_options(args: argparse.Namespace) -> Iterator[tuple[tuple[str, ...], str, Any]]:
+def _model_options(args: argparse.Namespace) -> Iterator[Option]:
     from readwrite_edit.models.source import split_revision
 
     named = args.model
@@ -123,17 +160,17 @@ def _model_options(args: argparse.Namespace) -> Iterator[tuple[tuple[str, ...], 
         yield ("model", "revision"), "MODEL", revision
 
 
-def _field_options(args: argparse.Namespace) -> Iterator[tuple[tuple[str, ...], str, Any]]:
-    from readwrite_edit.cli.options import given_fields
+def _field_options(args: argparse.Namespace) -> Iterator[Option]:
+    from readwrite_edit.cli.options import recipe_options
+    from readwrite_edit.edit.settings import INTERVENTIONS
 
-    return ((tuple([args.kind, *path]), label, value) for path, label, value in given_fields(args))
+    fields = recipe_options(args, INTERVENTIONS[args.kind])
+    return (((args.kind, *path), label, value) for path, label, value in fields)
 
 
-def _common_options(args: argparse.Namespace) -> Iterator[tuple[tuple[str, ...], str, Any]]:
+def _common_options(args: argparse.Namespace) -> Iterator[Option]:
     for option, (path, *_) in _COMMON.items():
-        value = getattr(args, option)
-        if value is not None:
-            yield path, f"--{option}", value
+        yield path, f"--{option}", getattr(args, option)
 
 
 def _edit(recipe: EditRecipe, name: str, args: argparse.Namespace) -> int:
@@ -145,16 +182,16 @@ def _edit(recipe: EditRecipe, name: str, args: argparse.Namespace) -> int:
     from readwrite_edit.report.edit_text import preflight_text
     from readwrite_edit.runs.folder import new_run_path
 
+    path = args.run_dir or new_run_path(Path("runs"), name, datetime.now())
     with_bars = Session(aloud=True)
     try:
-        prepared = prepare_edit(recipe, with_bars)
+        prepared = prepare_edit(recipe, with_bars, run=None if args.dry_run else path)
     finally:
         with_bars.close()
     if args.dry_run or not args.json:
         print(preflight_text(prepared, form="json" if args.json else "table"))
     if args.dry_run:
         return 0
-    path = args.run_dir or new_run_path(Path("runs"), name, datetime.now())
     return _report(start_edit(prepared, path, name, shlex.join(["readwrite-edit", *sys.argv[1:]])), args)
 
 
@@ -169,11 +206,11 @@ def _report(outcome: EditOutcome, args: argparse.Namespace) -> int:
 
 def _locate(args: argparse.Namespace) -> int:
     from readwrite_edit.cli.align import prepare_environment
-    from readwrite_edit.cli.options import given_fields
+    from readwrite_edit.cli.options import recipe_options
     from readwrite_edit.edit.settings.locate import LocateSettings
     from readwrite_edit.runs.folder import new_run_path
 
-    settings = LocateSettings.checked({path[0]: value for path, _, value in given_fields(args)})
+    settings = LocateSettings.checked({path[0]: value for path, _, value in recipe_options(args, LocateSettings)})
     prepare_environment()
     from readwrite_edit.edit.locating import start_locating
 

@@ -1,4 +1,7 @@
-"""``readwrite-edit edit ls | show | undo | redo | stack``: the ledger of edits; torch is loaded by ``stack`` alone."""
+"""``readwrite-edit edit ls | show | undo | redo | enter | stack``: the ledger of edits.
+
+Only ``stack`` loads the model. Torch is loaded by it, and where two edits must be told apart by their numbers.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from readwrite_edit.cli.ledgers import LEDGERS, ledgers, root_of, the_ledger
 from readwrite_edit.errors import EditError
 from readwrite_edit.terminal import printable
 
@@ -32,6 +36,9 @@ def add_parsers(actions: Any) -> None:
     undo.add_argument("name", metavar="NAME", help="name of the edit")
     redo = _add(actions, "redo", _redo, "put an edit back in force")
     redo.add_argument("name", metavar="NAME", help="name of the edit")
+    enter = _add(actions, "enter", _enter, "enter a finished edit that is not in the ledger", with_model=False)
+    enter.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="its run folder")
+    enter.add_argument("--name", metavar="NAME", help="name of the entry; by default the recipe's, or kind and number")
     stack = _add(actions, "stack", _stack, "write several edits as one adapter")
     stack.add_argument("names", metavar="NAME", nargs="*", help="edits; all that are in force by default")
     stack.add_argument("--to", metavar="DIR", type=Path, required=True, help="folder to write, missing or empty")
@@ -39,26 +46,29 @@ def add_parsers(actions: Any) -> None:
     stack.add_argument("--name", metavar="NAME", help="name of the stack, for its metadata")
 
 
-def _add(actions: Any, name: str, run: Any, help_text: str) -> argparse.ArgumentParser:
+def _add(actions: Any, name: str, run: Any, help_text: str, *, with_model: bool = True) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(name, help=help_text, description=f"Edit: {help_text}.")
-    parser.add_argument(
-        "--ledger", metavar="DIR", type=Path, default=Path("edits"), help="folder of ledgers (default: %(default)s)"
-    )
-    parser.add_argument("--model", metavar="MODEL", help="whose ledger, where there are several: its model or folder")
+    parser.add_argument("--ledger", metavar="DIR", type=Path, help=f"folder of ledgers (default: {LEDGERS})")
+    if with_model:
+        parser.add_argument(
+            "--model", metavar="MODEL", help="whose ledger, where there are several: its model or folder"
+        )
     parser.set_defaults(run=run)
     return parser
 
 
 def _list(args: argparse.Namespace) -> int:
-    ledgers, troubles = _ledgers(args)
+    found, troubles = ledgers(args)
     if args.json:
-        print(json.dumps([_as_json(ledger) for ledger in ledgers], indent=2, ensure_ascii=False))
-    elif not ledgers and not troubles:
-        print(f"no edits under {printable(str(args.ledger))}")
+        print(json.dumps([_as_json(ledger) for ledger in found], indent=2, ensure_ascii=False))
+    elif not found and not troubles:
+        of_model = f" of {printable(args.model)}" if args.model else ""
+        print(f"no edits{of_model} under {printable(str(root_of(args)))}")
     else:
-        for ledger in ledgers:
+        for ledger in found:
             print(f"{printable(ledger.base.source)}  ({printable(str(ledger.folder))})")
             _print_entries(ledger)
+            _print_repetitions(ledger)
     for trouble in troubles:  # of the others, which do not hide those that can be read
         raise trouble
     return 0
@@ -74,8 +84,16 @@ def _print_entries(ledger: Ledger) -> None:
     print_table(rows)
 
 
+def _print_repetitions(ledger: Ledger) -> None:
+    from readwrite_edit.edit.ledger.agreement import sharing_facts
+
+    for number, entry in enumerate(ledger.active):
+        for other in sharing_facts(entry, ledger.active[:number]):
+            print(f"note: {entry.name} and {other} make a fact in common, which counts twice while both are in force")
+
+
 def _show(args: argparse.Namespace) -> int:
-    ledger = _the_ledger(args)
+    ledger = the_ledger(args)
     entry = ledger.entry(args.name)
     if args.json:
         shown = entry.model_dump(mode="json") | {"path": str(ledger.path_of(entry)), "damaged": _damage(ledger, entry)}
@@ -87,11 +105,15 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _facts(ledger: Ledger, entry: Entry) -> Iterator[tuple[str, str]]:
+    from readwrite_edit.edit.ledger.agreement import sharing_facts
+
     damage = _damage(ledger, entry)
     yield "edit", entry.name
     yield "what", entry.title
     yield "kind", entry.kind
     yield "in force", _yes(entry)
+    for other in sharing_facts(entry, ledger.active):
+        yield "", f"'{other}' is in force and makes a fact of it too: together it counts twice"
     yield "created", f"{entry.created:%Y-%m-%d %H:%M:%S} UTC"
     yield "model", f"{ledger.base.source}{f'@{ledger.base.revision}' if ledger.base.revision else ''}"
     yield "adapter", f"{ledger.path_of(entry) / 'adapter'}" + (f" ({damage})" if damage else "")
@@ -107,21 +129,32 @@ def _facts(ledger: Ledger, entry: Entry) -> Iterator[tuple[str, str]]:
 
 
 def _undo(args: argparse.Namespace) -> int:
-    entry = _the_ledger(args).undo(args.name)
+    entry = the_ledger(args).undo(args.name)
     print(f"undone: {printable(entry.name)} ({printable(entry.title)}); its files stay, edit redo puts it back")
     return 0
 
 
 def _redo(args: argparse.Namespace) -> int:
-    entry = _the_ledger(args).redo(args.name)
+    entry = the_ledger(args).redo(args.name)
     print(f"in force again: {printable(entry.name)} ({printable(entry.title)})")
+    return 0
+
+
+def _enter(args: argparse.Namespace) -> int:
+    from readwrite_edit.edit.ledger import enter_run, open_ledger, read_offer
+    from readwrite_edit.runs.folder import RunFolder
+
+    run = RunFolder(args.run_dir)
+    ledger = open_ledger(args.ledger or LEDGERS, read_offer(run).base)
+    entry = enter_run(ledger, run, name=args.name)
+    print(f"entered: {printable(entry.name)} ({printable(entry.title)}) in {printable(str(ledger.folder))}")
     return 0
 
 
 def _stack(args: argparse.Namespace) -> int:
     from readwrite_edit.cli.align import prepare_environment
 
-    ledger = _the_ledger(args)
+    ledger = the_ledger(args)
     prepare_environment()
     from readwrite_edit.edit.stack import stack
 
@@ -163,46 +196,6 @@ def _print_frame(title: str, frame: pd.DataFrame, worst: str) -> None:
 
 def _cell(value: Any) -> str:
     return _number(value) if isinstance(value, float) else str(value)
-
-
-def _ledgers(args: argparse.Namespace) -> tuple[list[Ledger], list[EditError]]:
-    """The ledgers that are meant, and what is wrong with those that can not be read."""
-    from readwrite_edit.edit.ledger import find_ledgers, read_ledger
-
-    found, troubles = [], []
-    for folder in find_ledgers(args.ledger):
-        try:
-            ledger = read_ledger(folder)
-        except EditError as error:
-            troubles.append(error)
-            continue
-        if args.model is None or _is_of(ledger, args.model):
-            found.append(ledger)
-    return found, troubles
-
-
-def _the_ledger(args: argparse.Namespace) -> Ledger:
-    """The one ledger that is meant.
-
-    Raises:
-        EditError: There is none, there are several, or one that may be meant can not be read.
-    """
-    found, troubles = _ledgers(args)
-    if troubles and (args.model is None or not found):
-        raise troubles[0]
-    if len(found) == 1:
-        return found[0]
-    of_model = f" of {args.model}" if args.model else ""
-    if not found:
-        raise EditError(f"no ledger{of_model} under {args.ledger}: name its folder with --ledger, see edit ls")
-    named = ", ".join(ledger.folder.name for ledger in found)
-    raise EditError(f"{len(found)} ledgers{of_model} under {args.ledger}: choose one with --model ({named})")
-
-
-def _is_of(ledger: Ledger, model: str) -> bool:
-    """Whether a model's name means a ledger: its source as the ledger has it, a path to it, or the folder's name."""
-    names = {ledger.base.source, ledger.folder.name, f"{ledger.base.source}@{ledger.base.revision}"}
-    return model in names or str(Path(model).expanduser().absolute()) == ledger.base.source
 
 
 def _damage(ledger: Ledger, entry: Entry) -> str | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from readwrite_edit.terminal import printable
 
@@ -29,6 +31,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--revision", metavar="BRANCH", help="with --push: commit to this branch")
     parser.add_argument("--force", action="store_true", help="replace an earlier export at DIR")
     parser.add_argument("--dry-run", action="store_true", help="check, list files and sizes, write nothing")
+    parser.add_argument("--json", action="store_true", help="for programs: JSON instead of text")
     parser.set_defaults(run=run)
 
 
@@ -44,15 +47,37 @@ def run(args: argparse.Namespace) -> int:
         check_upload(args.push)  # before a merge takes its minutes
     run_path = resolve_run(args.which, args.root)
     if args.dry_run:
-        _list(planned_files(run_path, args.to, merge=args.merge, force=args.force), f"would write to {args.to}")
-        if args.push:
-            print(f"would upload to {args.push}")
+        planned = planned_files(run_path, args.to, merge=args.merge, force=args.force)
+        _report(args, planned, address=None)
         return 0
     written = export_run(run_path, args.to, merge=args.merge, force=args.force, repo_id=args.push)
-    _list(written, f"written to {args.to}")
-    if args.push:
-        print(f"uploaded to {push(args.to, args.push, private=args.private, revision=args.revision)}")
+    if not args.json:
+        _list(written, f"written to {args.to}")
+    address = push(args.to, args.push, private=args.private, revision=args.revision) if args.push else None
+    _report(args, written, address)
     return 0
+
+
+def _report(args: argparse.Namespace, files: Iterable[ExportedFile], address: str | None) -> None:
+    """Say what was done, or would be; what is written was listed already, before the upload took its time."""
+    if args.json:
+        print(json.dumps(_as_json(args, files, address), indent=2))
+    elif args.dry_run:
+        _list(files, f"would write to {args.to}")
+        if args.push:
+            print(printable(f"would upload to {args.push}"))
+    elif address is not None:
+        print(printable(f"uploaded to {address}"))
+
+
+def _as_json(args: argparse.Namespace, files: Iterable[ExportedFile], address: str | None) -> dict[str, Any]:
+    return {
+        "dry_run": args.dry_run,
+        "to": str(args.to),
+        "files": [asdict(file) for file in files],
+        "push": args.push,
+        "address": address,
+    }
 
 
 def _list(files: Iterable[ExportedFile], title: str) -> None:

@@ -47,7 +47,7 @@ def add_recipe_options(parser: argparse.ArgumentParser, section: Any, path: tupl
 
     Lists of texts take one word each, since prompts hold commas. Everything
     that is no text is read as YAML, as it would stand in a recipe. See
-    :func:`given_fields` for what was given.
+    :func:`recipe_options` for what was given.
     """
     for name, field in section.model_fields.items():
         inner = _section(field.annotation)
@@ -57,12 +57,18 @@ def add_recipe_options(parser: argparse.ArgumentParser, section: Any, path: tupl
             _add_recipe_option(parser, (*path, name), field)
 
 
-def given_fields(args: argparse.Namespace) -> Iterator[tuple[tuple[str, ...], str, Any]]:
-    """What :func:`add_recipe_options` read: path within the section, name of the option, value."""
-    for dest, value in vars(args).items():
-        if dest.startswith(_FIELD) and value is not None:
-            path = tuple(dest.removeprefix(_FIELD).split("."))
-            yield path, _flag(path), value
+def recipe_options(
+    args: argparse.Namespace, section: Any, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], str, Any]]:
+    """What :func:`add_recipe_options` read: path within the section, name of the option, value (None: not given)."""
+    for name, field in section.model_fields.items():
+        own = (*path, name)
+        inner = _section(field.annotation)
+        if inner is not None:
+            yield own, f"{_flag(own)}-…", None
+            yield from recipe_options(args, inner, own)
+        else:
+            yield own, name.upper() if _is_positional(field) else _flag(own), getattr(args, field_dest(*own))
 
 
 def field_dest(*path: str) -> str:

@@ -1,21 +1,53 @@
-"""``readwrite-edit tui``: watch and stop runs on a full screen."""
+"""``readwrite-edit tui``: manage runs and look into their geometry on a full screen."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+_LEAST_PORT, _MOST_PORT = 1024, 65535
+
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``tui``."""
-    parser = commands.add_parser("tui", help="watch and stop runs on a full screen")
+    parser = commands.add_parser("tui", help="manage runs and look into their geometry on a full screen")
     parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of runs (default: %(default)s)")
+    parser.add_argument("--readonly", action="store_true", help="look only: nothing is started, stopped or changed")
+    parser.add_argument("--settings", type=Path, metavar="FILE", help="theme and keys, TOML (default: the user's own)")
+    parser.add_argument("--web", action="store_true", help="in a browser on this machine; needs the extra 'web'")
+    parser.add_argument("--port", type=_port, default=8000, metavar="N", help="for --web (default: %(default)s)")
     parser.set_defaults(run=_run)
 
 
+def _port(text: str) -> int:
+    number = int(text)
+    if not _LEAST_PORT <= number <= _MOST_PORT:
+        raise argparse.ArgumentTypeError(f"{number}: expected a port from {_LEAST_PORT} to {_MOST_PORT}")
+    return number
+
+
 def _run(args: argparse.Namespace) -> int:
+    from readwrite_edit.tui.settings import read_settings
+    from readwrite_edit.tui.themes import theme_names
+
+    settings = read_settings(args.settings, themes=theme_names())
+    if args.web:
+        return _serve(args)
     from readwrite_edit.tui.app import RunsApp
 
-    app = RunsApp(args.root)
+    app = RunsApp(args.root, readonly=args.readonly, settings=settings)
     app.run()
     return app.return_code or 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from importlib.util import find_spec
+
+    from readwrite_edit.errors import RecipeError
+
+    if find_spec("textual_serve") is None:
+        raise RecipeError("--web needs textual-serve: pip install 'readwrite-edit[web]'")
+    from readwrite_edit.tui.web import serve, tui_command
+
+    serve(tui_command(args.root, readonly=args.readonly, settings=args.settings), args.port)
+    return 0

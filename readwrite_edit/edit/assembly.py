@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,9 @@ from readwrite_edit.adapter import Target
 from readwrite_edit.errors import EditError
 from readwrite_edit.interventions.changes import Change
 from readwrite_edit.models.pathways import Projection, module_of, output_width, role_rows
+
+ASK_LESS = "ask for less (a smaller strength, change, factor or margin)"
+_STORED = torch.float32  # what an adapter is stored in
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +49,10 @@ def assembled(model: nn.Module, changes: Sequence[Change]) -> tuple[Assembled, .
         In the order in which modules first occur.
 
     Raises:
-        EditError: A number is not finite, or nothing changes.
+        EditError: A number is not finite in the type that adapters are stored in, or nothing changes.
     """
     by_module: dict[str, list[Change]] = {}
     for change in changes:
-        _check_finite(change)
         by_module.setdefault(change.projection.module, []).append(change)
     if not by_module:
         raise EditError("the edit changes no matrix: there is nothing to write")
@@ -76,7 +79,9 @@ def _assemble(model: nn.Module, members: Sequence[Change]) -> Assembled:
     if len(A) == 0:  # a constant alone: LoRA has no rank 0
         A, B = torch.zeros(1, A.shape[1], dtype=A.dtype), torch.zeros(width, 1, dtype=B.dtype)
     projections = tuple(dict.fromkeys(change.projection for change in members))
-    return Assembled(Target(projections, len(A), None, float("nan")), A, B, _constant(members, width))
+    part = Assembled(Target(projections, len(A), None, float("nan")), A, B, _constant(members, width))
+    _require_finite(part)
+    return part
 
 
 def _block_for(change: Change, blocks: list[_Block], width: int) -> _Block:
@@ -99,8 +104,19 @@ def _constant(members: Sequence[Change], width: int) -> Tensor | None:
     return constant
 
 
-def _check_finite(change: Change) -> None:
-    parts = [change.update.A, change.update.B, *([] if change.bias is None else [change.bias])]
-    if not all(bool(torch.isfinite(part).all()) for part in parts):
-        where = f"layer {change.projection.layer} {change.projection.role}"
-        raise EditError(f"the edit of {where} holds NaN or infinity: check the statistics and the strength asked for")
+def _require_finite(part: Assembled) -> None:
+    """Refuse what would be no finite number in the adapter's file."""
+    values = {"A": part.A, "B": part.B} | ({} if part.bias is None else {"its constant": part.bias})
+    for name, value in values.items():
+        if not bool(value.to(_STORED).isfinite().all()):
+            members = part.target.projections
+            where = f"layer {members[0].layer} {', '.join(member.role for member in members)}"
+            raise EditError(f"the edit of {where}: {name} {_worst(value)}")
+
+
+def _worst(value: Tensor) -> str:
+    """The number that is not finite once stored, and what to do."""
+    largest = float(value.abs().max())  # NaN where any is
+    if math.isnan(largest):
+        return f"holds NaN: check the statistics, or {ASK_LESS}"
+    return f"reaches {largest:.3g}, and an adapter's float32 holds {torch.finfo(_STORED).max:.3g} at most: {ASK_LESS}"

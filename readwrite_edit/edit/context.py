@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from readwrite_edit.align.texts import load_text, supports_chat
+from readwrite_edit.cache import cache_folder
 from readwrite_edit.edit.metric import Metric, metric_of
 from readwrite_edit.edit.settings import EditRecipe
 from readwrite_edit.errors import DataError, EditError
 from readwrite_edit.interventions.controls import nearest_first
 from readwrite_edit.job.session import Session
-from readwrite_edit.models.conversion import cache_folder
 from readwrite_edit.models.fingerprint import weights_hash
+from readwrite_edit.models.identity import Base
 from readwrite_edit.models.loading import build_meta_model, load_model, load_tokenizer
 from readwrite_edit.models.pathways import Pathways, Projection, find_pathways
 from readwrite_edit.models.source import ModelSource, parse_source
 from readwrite_edit.recipe.sections import ProtectedText
 from readwrite_edit.statistics import Statistics, StatisticsStore, mix, open_statistics
 from readwrite_edit.statistics.cached import cached_statistics
+from readwrite_edit.statistics.moments import named
 from readwrite_edit.statistics.store import digest_of
 
-_WITHOUT_CONTROLS = ("extract", "project_adapter")  # they aim at nothing that could be compared
+_OF_FILES = ("extract", "project_adapter")  # they aim at nothing that controls could be compared in
 _RANK = 16  # where the agreement of two halves of a text is reported
 
 
@@ -76,6 +78,24 @@ class Context:
         """Hash of the model's weights."""
         return weights_hash(self.model)
 
+    @property
+    def without_weights(self) -> bool:
+        """Whether the edit is made without loading the model: files are compared, and nothing is certified."""
+        return self.recipe.kind in _OF_FILES and not self.recipe.measure.certify
+
+    def base(self, *, loaded: bool = True) -> Base:
+        """What adapters and ledgers record of the model.
+
+        Args:
+            loaded: Whether its weights may be loaded; if not, their hash is left out.
+        """
+        return Base.of(
+            self.source,
+            weights_hash=self.fingerprint if loaded else None,
+            dtype=self.model.dtype if loaded else self.recipe.model.dtype,
+            quantization=self.recipe.model.quantization,
+        )
+
     def again(self, recipe: EditRecipe) -> Context:
         """A context for another edit of the same model over the same statistics; nothing is loaded twice.
 
@@ -108,12 +128,10 @@ class Context:
         sites = {site: self._sites[site].sites[site] for site in wanted}
         return Statistics(sites, min(moments.count for moments in sites.values()))
 
-    def _from_file(self, path: str, wanted: Iterable[str]) -> Statistics:
+    def _from_file(self, path: str, wanted: Collection[str]) -> Statistics:
         """A statistics file that holds the sites, and is of this model as far as that is known."""
         found = open_statistics(path)
-        for site in wanted:
-            if site not in found.sites:
-                found.second_moment(site)  # refuses it, and names what there is
+        self._require_sites(path, found, wanted)
         recorded = found.origin.get("weights_sha256")
         if recorded is not None and "model" in self.__dict__ and recorded != self.fingerprint:
             raise DataError(
@@ -122,10 +140,24 @@ class Context:
             )
         return found
 
+    def _require_sites(self, path: str, found: Statistics, wanted: Collection[str]) -> None:
+        """Refuse a file that lacks a site, with the command that collects all that is asked for."""
+        lacking = [site for site in wanted if site not in found.sites]
+        if not lacking:
+            return
+        held = [site for site in self.pathways.sites() if site in found.sites]
+        kinds = ",".join(dict.fromkeys(site.rpartition(".")[2] for site in (*held, *wanted)))
+        others = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        raise DataError(
+            f"{path}: no statistics of site {lacking[0]!r}{others}; it holds {named(found.sites)}"
+            f"{'' if held else ' (of another model?)'}; collect them with readwrite-edit probe activations "
+            f"{self.recipe.model.path} --sites {kinds} --save FILE"
+        )
+
     def _companions(self, projections: Iterable[Projection]) -> list[Projection]:
         """The nearest matrices of the same roles, which controls will ask for: one pass over the texts serves both."""
         controls = self.recipe.controls
-        if not controls.count or self.recipe.kind in _WITHOUT_CONTROLS:
+        if not controls.count or self.recipe.kind in _OF_FILES:
             return []
         known = {(p.layer, p.role): p for p in self.pathways.projections}
         found: dict[str, Projection] = {}

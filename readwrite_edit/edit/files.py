@@ -19,11 +19,12 @@ from readwrite_edit.adapter import Certificate, adapter_config, certify_folder, 
 from readwrite_edit.adapter.install import lora_layer
 from readwrite_edit.adapter.logits import LogitsRecord
 from readwrite_edit.adapter.merge import rounding_loss
+from readwrite_edit.adapter.metadata import base_fields
 from readwrite_edit.edit.assembly import Assembled, assembled
-from readwrite_edit.edit.ledger.base import Base, base_of
 from readwrite_edit.errors import EditError
 from readwrite_edit.geometry import LowRank
 from readwrite_edit.interventions.changes import Change
+from readwrite_edit.models.identity import Base
 from readwrite_edit.models.loading import build_meta_model, model_folder
 from readwrite_edit.models.pathways import Pathways, Projection, role_rows, unwrap
 from readwrite_edit.models.source import base_model_id
@@ -97,11 +98,11 @@ def write_adapter(context: Context, model: PeftModel | None, changes: Sequence[C
         "provenance": recipe.provenance,
     }
     if model is None:
-        base = base_of(context, loaded=False)
+        base = context.base(loaded=False)
         wrapped = attach(build_meta_model(context.source), changes)
         _save(wrapped, changes, folder, base=base, metadata={**about, "logits": None, "rounding_loss": None})
     else:
-        save_edit(model, changes, folder, base=base_of(context), tokenizer=context.tokenizer, about=about)
+        save_edit(model, changes, folder, base=context.base(), tokenizer=context.tokenizer, about=about)
 
 
 def save_edit(
@@ -125,7 +126,7 @@ def save_edit(
     """
     targets = [part.target for part in assembled(model, changes)]
     checked = {
-        "logits": vars(LogitsRecord.of(model, _probe_ids(tokenizer))),
+        "logits": vars(LogitsRecord.of(model, probe_ids(tokenizer))),
         "rounding_loss": rounding_loss(model, targets, torch.bfloat16),
     }
     _save(model, changes, folder, base=base, metadata={**about, **checked})
@@ -137,7 +138,7 @@ def certify_edit(context: Context, folder: Path) -> Certificate:
     Raises:
         AdapterError: The folder is damaged or of another base, or can not be loaded.
     """
-    return certify_saved(folder, base_of(context))
+    return certify_saved(folder, context.base())
 
 
 def certify_saved(folder: Path, base: Base) -> Certificate:
@@ -249,23 +250,16 @@ def _put(module: nn.Module, name: str, value: Tensor) -> None:
 def _save(
     model: PeftModel, changes: Sequence[Change], folder: Path, *, base: Base, metadata: Mapping[str, Any]
 ) -> None:
-    bare = unwrap(model)
-    device = next(bare.parameters()).device.type
-    loaded = {
-        "device": "cpu" if device == "meta" else device,
-        "attn_implementation": bare.config._attn_implementation,
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
-    }
     modules = {
         part.target.module: {"rank": part.target.rank, "rows": part.target.rows, "basis_sha256": None}
         for part in assembled(model, changes)
     }
-    whole = {**metadata, "base": {**base.as_dict(), **loaded}, "modules": modules}
+    whole = {**metadata, "base": base_fields(base, model), "modules": modules}
     with _without_old_news():
         save_adapter(model, folder, base_model=base_model_id(base.model_source), revision=base.revision, metadata=whole)
 
 
-def _probe_ids(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+def probe_ids(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """A few tokens, sequences of one length, for the logits that a reload must give again."""
     sequences = [list(tokenizer(text)["input_ids"])[:_PROBE_TOKENS] for text in _PROBE]
     shortest = min(map(len, sequences))

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from readwrite_edit.durable import finite_or_none
+from readwrite_edit.edit.admission import admitting_ledger, check_change, check_places
 from readwrite_edit.edit.context import Context
 from readwrite_edit.edit.controls import Compared, compare
 from readwrite_edit.edit.files import attach, certify_edit, detach, write_adapter
-from readwrite_edit.edit.ledger import Entry, Ledger, base_of, open_ledger
-from readwrite_edit.edit.measure import Measured, measure
+from readwrite_edit.edit.ledger import Ledger, Offer, as_facts, enter_run
+from readwrite_edit.edit.ledger.entries import adapter_hash
+from readwrite_edit.edit.measure import Measured, check_texts, measure
 from readwrite_edit.edit.plan import Plan
 from readwrite_edit.edit.preflight import Preflight, preflight
 from readwrite_edit.edit.settings import EditRecipe
+from readwrite_edit.edit.trial import try_on
 from readwrite_edit.errors import EditError, RunError
 from readwrite_edit.interventions.changes import Change
 from readwrite_edit.job.carrying import carry_out
@@ -73,22 +78,29 @@ class EditOutcome:
     interrupted: bool = False
 
 
-def prepare_edit(recipe: EditRecipe, session: Session | None = None) -> Prepared:
-    """Compute an edit and its price; everything that can be refused is refused here.
+def prepare_edit(recipe: EditRecipe, session: Session | None = None, *, run: Path | None = None) -> Prepared:
+    """Compute an edit and its price; everything that can be refused is refused here, each as early as it can be.
 
     Args:
         recipe: What to change in which model.
         session: Words for the user; silent by default.
+        run: Folder that it is to run in, tried before anything is loaded, and the ledger with it; None for the price
+            alone, for which nothing is written.
 
     Raises:
-        ReadWriteEditError: The recipe does not fit the model, the texts or the ledger.
+        ReadWriteEditError: The recipe does not fit the model, the texts or the ledger, or a folder can not be written.
     """
+    if run is not None:
+        check_places(recipe, run)
     context = Context(recipe, session or Session())
+    check_texts(context)
+    ledger = admitting_ledger(context)
     plan = _planner(recipe.kind)(context)
-    if recipe.measure.certify:
-        detach(attach(context.model, plan.changes))  # what stock PEFT refuses is refused before a run begins
-    ledger = _ledger(context, plan)
-    earlier = {} if ledger is None else _earlier(ledger, context)
+    try_on(context, plan)
+    earlier: dict[str, tuple[Change, ...]] = {}
+    if ledger is not None:
+        earlier = {entry.name: ledger.changes_of(entry, context.pathways) for entry in ledger.active}
+        check_change(context, plan, ledger, earlier)
     return Prepared(context, plan, preflight(context, plan, earlier), ledger)
 
 
@@ -102,39 +114,42 @@ def start_edit(prepared: Prepared, path: Path, name: str, command: str) -> EditO
         command: The command line that asked for it, kept with the results.
 
     Raises:
-        ReadWriteEditError: The folder can not be used, or the run failed; the folder then says why.
+        ReadWriteEditError: The folder or the ledger can not be used, or the run failed; the folder then says why. Or
+            the run is finished and its edit could not be entered: the message says how to enter it later.
     """
     require_unused(path)
+    if prepared.ledger is not None:
+        prepared.ledger.check_writable()
     context = prepared.context
     recipe = context.recipe.model_copy(update={"provenance": _provenance(prepared)})
     with heeding_signals() as interruption:
         text = dump_recipe(recipe, command=command)
         writer = RunWriter.start(path, recipe_text=text, recipe_name=name, kind="edit")
 
-        def work(session: Session) -> tuple[dict[str, Any], str | None]:
+        def work(session: Session) -> dict[str, Any]:
             context.session = session
             return _work(prepared, writer.folder, command)
 
-        found = carry_out(writer, interruption, work, again="start it anew", less=_LESS)
-    if found is None:
-        return EditOutcome(writer.folder, None, None, interruption.asked)
-    return EditOutcome(writer.folder, *found)
+        summary = carry_out(writer, interruption, work, again="start it anew", less=_LESS)
+        if summary is None:
+            return EditOutcome(writer.folder, None, None, interruption.asked)
+        return EditOutcome(writer.folder, summary, _enter(prepared, writer.folder))
 
 
-def _work(prepared: Prepared, folder: RunFolder, command: str) -> tuple[dict[str, Any], str | None]:
-    """Controls on the bare model, measurements through the adapter, files, certificate, ledger."""
+def _work(prepared: Prepared, folder: RunFolder, command: str) -> dict[str, Any]:
+    """Controls on the bare model, measurements through the adapter, files, certificate."""
     context, plan = prepared.context, prepared.plan
     compared = compare(context, plan)
     measured, certificate = _adapted(prepared, folder)
-    compared = compared.with_cost(measured.figures) if compared.verdict else compared
+    compared = compared.with_cost(measured.cost)
     context.session.close()
     summary = write_result(
-        _result(prepared, measured, compared), folder, _about(prepared, measured, certificate, command)
+        _result(prepared, measured, compared), folder, _about(prepared, folder, measured, certificate, command)
     )
     if certificate is not None and not certificate["passed"]:
         failed = [f"{check['name']}: {check['detail']}" for check in certificate["checks"] if not check["passed"]]
         raise RunError(f"the adapter does not satisfy its certificate ({'; '.join(failed)}); see {folder.report}")
-    return summary, _enter(prepared, folder, summary)
+    return summary
 
 
 def _adapted(prepared: Prepared, folder: RunFolder) -> tuple[Measured, dict[str, Any] | None]:
@@ -166,7 +181,9 @@ def _result(prepared: Prepared, measured: Measured, compared: Compared) -> Resul
     )
 
 
-def _about(prepared: Prepared, measured: Measured, certificate: dict[str, Any] | None, command: str) -> dict[str, Any]:
+def _about(
+    prepared: Prepared, folder: RunFolder, measured: Measured, certificate: dict[str, Any] | None, command: str
+) -> dict[str, Any]:
     """What the summary says beside the findings."""
     recipe, plan = prepared.context.recipe, prepared.plan
     return {
@@ -175,6 +192,7 @@ def _about(prepared: Prepared, measured: Measured, certificate: dict[str, Any] |
         "why": plan.why,
         "generations": [dict(item) for item in measured.generations],
         "certificate": certificate,
+        "entry": None if certificate is None else _offer(prepared, folder).model_dump(mode="json"),
         "controls": recipe.controls.count,
         "command": command,
     }
@@ -185,42 +203,38 @@ def title_of(plan: Plan, recipe: EditRecipe) -> str:
     return plan.title or recipe.kind.replace("_", " ")
 
 
-def _ledger(context: Context, plan: Plan) -> Ledger | None:
-    """The model's ledger, once it is certain that the edit can be entered there."""
-    options = context.recipe.ledger
-    if not options.enter or not context.recipe.measure.certify:
-        return None
-    ledger = open_ledger(Path(options.folder), base_of(context))
-    if options.name is not None:
-        ledger.check_free(options.name)
-    for entry in ledger.contradicting(plan.facts):
-        raise EditError(
-            f"this contradicts '{entry.name}' ({entry.title}), which is in force: take that back first with "
-            f"readwrite-edit edit undo {entry.name}, or leave this one out of the ledger (--set ledger.enter=false)"
-        )
-    return ledger
-
-
-def _earlier(ledger: Ledger, context: Context) -> Mapping[str, tuple[Change, ...]]:
-    return {entry.name: ledger.changes_of(entry, context.pathways) for entry in ledger.active}
-
-
-def _enter(prepared: Prepared, folder: RunFolder, summary: dict[str, Any]) -> str | None:
-    """Enter the finished edit; returns the entry's name."""
-    if prepared.ledger is None:
-        return None
+def _offer(prepared: Prepared, folder: RunFolder) -> Offer:
+    """What the run says for a ledger, now or later."""
     context, plan = prepared.context, prepared.plan
-    entry: Entry = prepared.ledger.add(
+    return Offer(
+        base=context.base(),
         name=context.recipe.ledger.name,
         kind=context.recipe.kind,
-        title=summary["title"],
-        facts=plan.facts,
-        run=folder,
+        title=title_of(plan, context.recipe),
+        adapter_sha256=adapter_hash(folder.adapter),
         statistics_sha256=_statistics_hash(prepared),
-        predicted_damage=prepared.price.predicted_damage,
-        measured=summary["figures"],
+        predicted_damage=finite_or_none({"": prepared.price.predicted_damage})[""],
+        facts=as_facts(plan.facts),
     )
-    return entry.name
+
+
+def _enter(prepared: Prepared, folder: RunFolder) -> str | None:
+    """Enter the finished edit; returns the entry's name.
+
+    Raises:
+        EditError: The ledger does not take it; the message says how to enter it once it does.
+    """
+    if prepared.ledger is None:
+        return None
+    try:
+        return enter_run(prepared.ledger, folder).name
+    except EditError as error:
+        root = prepared.context.recipe.ledger.folder
+        command = ["readwrite-edit", "edit", "enter", str(folder.path), "--ledger", root]
+        raise EditError(
+            f"{error}. The edit is finished and its adapter is {folder.adapter}, but it is not in the ledger: enter it "
+            f"with {shlex.join(command)}"
+        ) from error
 
 
 def _planner(kind: str) -> Callable[[Context], Plan]:

@@ -1,7 +1,12 @@
-"""How an edit meets an earlier one in the same matrix, from factors alone.
+"""How edits meet in the same matrix, from factors alone.
 
 Under C two updates are compared by what they do on the statistics' text:
 ⟨ΔW, ΔW′⟩_C = tr(ΔW C ΔW′ᵀ) is the mean product of what they add to the output.
+
+The interference of ΔW with ΔW′ is ‖ΔW C^½ P′‖_F/‖ΔW′ C^½‖_F, P′ the projector on
+what ΔW′ reads, C^½ A′ᵀ: what ΔW adds, as far as it is a linear function of what
+ΔW′ reads, beside what ΔW′ itself adds. 0: it does not touch what ΔW′ sets; 1: it
+adds as much as ΔW′ does.
 """
 
 from __future__ import annotations
@@ -29,9 +34,11 @@ COLUMNS = (
     "changes_earlier",
     "changed_by_earlier",
 )
+PAIR_COLUMNS = ("entry", "other", "shared_matrices", "interference")
 _SAME_INPUTS, _STRONG, _SAME_OUTPUT = 0.8, 0.5, 0.9
 
 Key = tuple[str, str, int]
+Placed = tuple[Projection, LowRank]
 
 
 def overlaps_table(
@@ -46,6 +53,29 @@ def overlaps_table(
     """
     rows = list(_rows(changes, earlier, moments))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def interference_table(edits: Mapping[str, Sequence[Change]]) -> pd.DataFrame:
+    """The interference of each edit with each other one, over all matrices and with C = I, so without a model.
+
+    Over several matrices numerator and denominator are root sums of squares over
+    those that ``entry`` changes. A constant of an edit does not count.
+
+    Args:
+        edits: Name to changes.
+
+    Returns:
+        One row an ordered pair: ``entry``, ``other``, ``shared_matrices``, ``interference`` (of ``other`` with
+        ``entry``).
+    """
+    updates = {name: by_matrix(changes) for name, changes in edits.items()}
+    rows = [
+        {"entry": name, "other": other, **_of_pair(own, updates[other])}
+        for name, own in updates.items()
+        for other in updates
+        if other != name
+    ]
+    return pd.DataFrame(rows, columns=list(PAIR_COLUMNS))
 
 
 def contradictions(overlaps: pd.DataFrame) -> tuple[str, ...]:
@@ -81,14 +111,11 @@ def _rows(
 def overlap(update: LowRank, earlier: LowRank, second_moment: Tensor | None) -> dict[str, float]:
     """Figures of two updates of one matrix; NaN where an update is zero, or adds nothing under C.
 
-    With C^½ A′ᵀ spanning what the earlier update reads, P′ the projector on it:
-
     * ``cosine`` ⟨ΔW, ΔW′⟩/(‖ΔW‖ ‖ΔW′‖), ``output_cosine`` the same under C;
     * ``read_overlap`` mean squared canonical correlation of A x and A′ x: 1 where the
       smaller of the two reads nothing that the other does not, 0 where they are uncorrelated;
-    * ``changes_earlier`` ‖ΔW C^½ P′‖/‖ΔW′ C^½‖: what this edit adds, as far as it is a linear
-      function of what the earlier one reads, relative to what the earlier one adds;
-    * ``changed_by_earlier`` the same with the two exchanged.
+    * ``changes_earlier`` the interference of this edit with the earlier one;
+    * ``changed_by_earlier`` that of the earlier one with this.
 
     Args:
         update: ΔW.
@@ -106,9 +133,26 @@ def overlap(update: LowRank, earlier: LowRank, second_moment: Tensor | None) -> 
         "cosine": _ratio(_product(B, A @ D.T, E), math.sqrt(_product(B, A @ A.T, B) * _product(E, D @ D.T, E))),
         "output_cosine": _ratio(_product(B, cross, E), math.sqrt(energy * other_energy)),
         "read_overlap": _ratio(float(correlations.square().sum()), shared),
-        "changes_earlier": _ratio(float((B @ cross @ other_white).norm()), math.sqrt(other_energy)),
-        "changed_by_earlier": _ratio(float((E @ cross.T @ white).norm()), math.sqrt(energy)),
+        "changes_earlier": _ratio(_reaching(B, cross, other_white), math.sqrt(other_energy)),
+        "changed_by_earlier": _ratio(_reaching(E, cross.T, white), math.sqrt(energy)),
     }
+
+
+def _of_pair(own: Mapping[Key, Placed], other: Mapping[Key, Placed]) -> dict[str, float]:
+    """Interference of an edit with another one, ``own``, over the matrices of that."""
+    set_by, reached = 0.0, 0.0
+    for key, (_, update) in own.items():
+        gram = update.A @ update.A.T
+        set_by += _product(update.B, gram, update.B)
+        if key in other:
+            foreign = other[key][1]
+            reached += _reaching(foreign.B, foreign.A @ update.A.T, _inverse_root(gram)) ** 2
+    return {"shared_matrices": len(own.keys() & other.keys()), "interference": _ratio(reached, set_by) ** 0.5}
+
+
+def _reaching(B: Tensor, cross: Tensor, white: Tensor) -> float:
+    """‖ΔW C^½ P′‖: with A C A′ᵀ and W′, which makes A′ C A′ᵀ white."""
+    return float((B @ cross @ white).norm())
 
 
 def _product(B: Tensor, inner: Tensor, E: Tensor) -> float:
@@ -128,9 +172,9 @@ def _ratio(value: float, scale: float) -> float:
     return value / scale if scale > 0 else math.nan
 
 
-def by_matrix(changes: Sequence[Change]) -> dict[Key, tuple[Projection, LowRank]]:
+def by_matrix(changes: Sequence[Change]) -> dict[Key, Placed]:
     """Updates by module, role and layer; those of one matrix put together into one."""
-    found: dict[Key, tuple[Projection, LowRank]] = {}
+    found: dict[Key, Placed] = {}
     for change in changes:
         key = (change.projection.module, change.projection.role, change.projection.layer)
         update = LowRank(change.update.B.double().cpu(), change.update.A.double().cpu())

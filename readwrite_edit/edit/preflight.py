@@ -23,7 +23,6 @@ from readwrite_edit.statistics import Moments
 
 _BLOCK = 1024  # rows of ΔW that are formed at a time
 _WARNED = 0.5  # share under the rounding step from which a merged copy would not hold the edit
-_UNPRICED = ("extract", "project_adapter")
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def preflight(context: Context, plan: Plan, earlier: Mapping[str, Sequence[Chang
         DataError: There are no statistics of what the edit reads.
     """
     merged = list(by_matrix(plan.changes).values())
-    light = context.recipe.kind in _UNPRICED and not context.recipe.measure.certify
+    light = context.without_weights
     moments = _moments(context, [projection for projection, _ in merged], light=light)
     step = None if light else _stored_dtype(context)
     rows = [_row(context, projection, update, moments.get(projection.site), step) for projection, update in merged]
@@ -79,7 +78,7 @@ def preflight(context: Context, plan: Plan, earlier: Mapping[str, Sequence[Chang
         found = contradictions(overlaps)
     priced = len(moments) > 0 and not table["predicted_damage"].isna().any()
     damage = float(table["predicted_damage"].sum()) if priced else None
-    return Preflight(tables, _figures(table, damage), (*_notes(table, light=light), *found), found, damage)
+    return Preflight(tables, _figures(table, damage), (*_unmeasured(context), *_notes(table), *found), found, damage)
 
 
 def _moments(context: Context, projections: Sequence[Projection], *, light: bool) -> dict[str, Moments]:
@@ -175,12 +174,19 @@ def _figures(table: pd.DataFrame, damage: float | None) -> dict[str, float]:
     return figures if damage is None else {**figures, "predicted_damage": damage}
 
 
-def _notes(table: pd.DataFrame, *, light: bool) -> tuple[str, ...]:
+def _unmeasured(context: Context) -> tuple[str, ...]:
+    """What does not happen where nothing is certified, said before it does not happen."""
+    if context.recipe.measure.certify:
+        return ()
+    light = ", and the model is not loaded: norms and damage are not set beside its weights"
+    return (
+        "measure.certify is false: nothing is measured, the adapter is not certified, and the edit is neither looked "
+        "up in the ledger for contradictions nor entered there" + (light if context.without_weights else ""),
+    )
+
+
+def _notes(table: pd.DataFrame) -> tuple[str, ...]:
     notes = []
-    if light:
-        notes.append(
-            "measure.certify is false: the model was not loaded, so norms and damage are not set beside its weights"
-        )
     shrunk = table[table["shrinkage"] > 0]
     if len(shrunk):
         notes.append(

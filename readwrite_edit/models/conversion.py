@@ -14,7 +14,6 @@ import hashlib
 import importlib.util
 import io
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
+from readwrite_edit.cache import cache_folder
 from readwrite_edit.durable import whole_folder
 from readwrite_edit.errors import ModelError
 from readwrite_edit.models.folder import check_config, check_weights
@@ -33,15 +33,6 @@ if TYPE_CHECKING:
 
 _FORMAT = 1  # raise when a conversion would give another result
 _log = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """Folder for what can be computed again: $READWRITE_EDIT_CACHE, else the XDG cache folder's."""
-    own = os.environ.get("READWRITE_EDIT_CACHE")
-    if own:
-        return Path(own).expanduser()
-    xdg = os.environ.get("XDG_CACHE_HOME")
-    return (Path(xdg) if xdg else Path.home() / ".cache") / "readwrite-edit"
 
 
 def bundled_gguf(name: str) -> Path:

@@ -96,7 +96,20 @@ def load_model(
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise ModelError(f"{source}: {len(missing)} weights are missing, such as {missing[0]!r}; copy the model again")
+    if quantization == "nf4" and device == "cpu":
+        _keep_layout(model)
     return model.eval()
+
+
+def _keep_layout(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from packing 4-bit weights anew at the first pass on a CPU with AVX512-BF16.
+
+    A footgun: no gradient passes through the packed form (it comes out as nothing, with a warning at most), and
+    a weight that is unpacked as if it still lay in the plain form is noise.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def build_meta_model(source: ModelSource) -> PreTrainedModel:

@@ -255,9 +255,10 @@ def _full_weight(module: nn.Module) -> Tensor:
         return weight.detach()
     if weight.is_floating_point():
         raise ModelError(f"weights in {weight.dtype} are scaled blockwise and not supported; load an unquantised model")
-    from peft.utils.integrations import dequantize_module_weight
+    from peft.utils.integrations import dequantize_bnb_weight
 
-    return dequantize_module_weight(module).detach()
+    # peft's dequantize_module_weight would also put a new weight into an 8-bit module, without its scales.
+    return dequantize_bnb_weight(weight, state=getattr(module, "state", None)).detach()
 
 
 def _module(model: nn.Module, name: str | None) -> nn.Module | None:

@@ -47,11 +47,14 @@ class Problem:
 
     def __str__(self) -> str:
         """One line."""
-        key = f"{dotted(self.path)}: " if self.path and not self._named_by_override() else ""
-        return f"{self.origin.label}: {key}{printable(self.message)}"
-
-    def _named_by_override(self) -> bool:
-        return self.origin.overridden and self.origin.label.startswith(f"--set {dotted(self.path)}=")
+        label, key = self.origin.label, dotted(self.path)
+        if self.origin.overridden and label.startswith(f"--set {key}="):
+            where = [label]
+        elif self.origin.overridden and key.startswith(label):
+            where = [key]
+        else:
+            where = [label, key] if key else [label]
+        return ": ".join([*where, printable(self.message)])
 
 
 def dotted(path: Path) -> str:

@@ -25,7 +25,7 @@ class Model(Section):
     )
     quantization: Literal["nf4", "int8"] | None = Field(
         default=None,
-        description="Load the base weights quantised (bitsandbytes, needs a GPU); null keeps them as they are.",
+        description="Load the base weights quantised (bitsandbytes; slow on a CPU); null keeps them as they are.",
     )
     attn_implementation: Text | None = Field(
         default=None,
@@ -35,12 +35,6 @@ class Model(Section):
         default=None,
         description="'cpu' or 'cuda'; null takes a GPU where there is one. CUDA_VISIBLE_DEVICES chooses among several.",
     )
-
-    @model_validator(mode="after")
-    def _quantised_on_a_gpu(self) -> Self:
-        if self.quantization and self.device == "cpu":
-            raise conflict(["quantization", "device"], "quantised weights need a GPU; expected null on device 'cpu'")
-        return self
 
 
 class Data(Section):

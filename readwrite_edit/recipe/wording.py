@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from readwrite_edit.recipe.owned import OWNED
@@ -46,6 +49,7 @@ _OTHER_NAMES = {
     "epochs": "train.num_train_epochs",
     "steps": "train.max_steps",
 }
+_STAND_INS = ("stand-in", 1)
 _LORA_ALPHA = "it is always the rank: loaders that ignore alpha patterns then scale alike"
 
 
@@ -55,21 +59,25 @@ def shown(value: object) -> str:
     return shortened(printable(text[: 4 * _LONGEST_VALUE]), _LONGEST_VALUE)
 
 
-def wrong_value(error: ErrorDetails, given: object, path: Path, root: type[Section] = Recipe) -> str:
+def wrong_value(errors: Sequence[ErrorDetails], given: object, path: Path, root: type[Section] = Recipe) -> str:
     """What a value is and what was expected instead.
 
     Args:
-        error: pydantic's account of it.
+        errors: pydantic's account of it: several where the value might have several types.
         given: The value in the recipe.
         path: Where it stands.
         root: The class of the whole recipe.
     """
-    described = error["type"] == "string_pattern_mismatch"
-    return f"got {shown(given)}; {f'expected {_description(path, root)}' if described else _expected(error, given)}"
+    in_order = sorted(errors, key=lambda error: error["type"] == "literal_error")  # its hint ends the line
+    wanted = list(dict.fromkeys(_expected(error, given, path, root) for error in in_order))
+    first, *others = wanted
+    return f"got {shown(given)}; {' or '.join([first, *(other.removeprefix('expected ') for other in others)])}"
 
 
-def _expected(error: ErrorDetails, given: object) -> str:
+def _expected(error: ErrorDetails, given: object, path: Path, root: type[Section]) -> str:
     kind, context = error["type"], error.get("ctx", {})
+    if kind == "string_pattern_mismatch":
+        return f"expected {_description(path, root)}"
     if kind == "literal_error":
         return _one_of(re.findall(r"'([^']*)'", context["expected"]), given)
     if kind in _TYPES:
@@ -94,9 +102,43 @@ def missing_key(path: Path, root: type[Section] = Recipe) -> str:
 
 
 def _description(path: Path, root: type[Section]) -> str:
+    field = _field_at(path, root)
+    return f"{_kind(field.annotation)}: {field.description}" if field else "text"
+
+
+def _kind(annotation: Any) -> str:
+    """What a field holds, in words."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kind(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return _kind(next(item for item in get_args(annotation) if item is not NoneType))
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return "a mapping of keys to values"
+    return "a list" if origin is tuple else {int: "a whole number", float: "a number"}.get(annotation, "text")
+
+
+def stand_in(path: Path, root: type[Section]) -> Any:
+    """A value for a missing key, so that what stands beside it can be checked; of the right type where one is known."""
+    field = _field_at(path, root)
+    if section_at(path, root) is not None or field is None:
+        return {}
+    kind: Any = Annotated[field.annotation, field]
+    wanted = TypeAdapter[Any](kind)
+    return next((value for value in _STAND_INS if _accepts(wanted, value)), _STAND_INS[0])
+
+
+def _accepts(wanted: TypeAdapter[Any], value: object) -> bool:
+    try:
+        wanted.validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+def _field_at(path: Path, root: type[Section]) -> FieldInfo | None:
     section = section_at(path[:-1], root)
-    field = section.model_fields.get(str(path[-1])) if section else None
-    return f"text: {field.description}" if field else "text"
+    return section.model_fields.get(str(path[-1])) if section else None
 
 
 def unknown_key(path: Path, root: type[Section] = Recipe) -> str:
@@ -113,15 +155,18 @@ def unknown_key(path: Path, root: type[Section] = Recipe) -> str:
     near = get_close_matches(key[:_LONGEST_VALUE], siblings, n=1)
     if near:
         return f"unknown key; did you mean '{near[0]}'?"
-    if len(siblings) > _MANY_KEYS:
-        return "unknown key; readwrite-edit recipes schema lists those there are"
+    if len(siblings) > _MANY_KEYS and len(path) > 1:
+        kind = "" if root is Recipe else " --edit"
+        return f"unknown key; readwrite-edit recipes schema{kind} lists those there are"
     return f"unknown key; expected one of {', '.join(siblings)}" if siblings else "unknown key"
 
 
 def _keys_named(key: str, root: type[Section]) -> list[str]:
+    """Where else a key is known, in the sections that every recipe has."""
     if key in _OTHER_NAMES and root is Recipe:
         return [_OTHER_NAMES[key]]
-    return [f"{name}.{key}" for name, section in sections_of(root).items() if key in section.model_fields][:3]
+    always = {name: part for name, part in sections_of(root).items() if root.model_fields[name].default is not None}
+    return [f"{name}.{key}" for name, section in always.items() if key in section.model_fields][:3]
 
 
 def sections_of(root: type[Section]) -> dict[str, type[Section]]:
@@ -152,7 +197,7 @@ def value_at(root: Any, path: Path) -> tuple[bool, Any]:
     for part in path:
         if isinstance(root, Mapping) and part in root:
             root = root[part]
-        elif isinstance(root, list) and isinstance(part, int) and part < len(root):
+        elif isinstance(root, list | tuple) and isinstance(part, int) and part < len(root):
             root = root[part]
         else:
             return False, None

@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from readwrite_edit.report.record import is_number
-from readwrite_edit.report.result_files import date_of, mapping, read_recipe, read_summary, read_tables, sentences
+from readwrite_edit.report.result_files import (
+    ResultRecord,
+    date_of,
+    mapping,
+    read_recipe,
+    read_summary,
+    read_tables,
+    sentences,
+)
 from readwrite_edit.terminal import printable
 
 _AGAIN = "run the edit again"
@@ -18,28 +24,16 @@ _AROUND = ("model", "statistics", "measure", "controls", "ledger", "command", "p
 
 
 @dataclass(frozen=True)
-class EditRecord:
-    """The files of one edit's run folder; every string in them is data.
+class EditRecord(ResultRecord):
+    """The files of one edit's run folder; its summary has generations and certificate besides.
 
     Attributes:
-        path: The run folder.
         kind: Of the edit: the section of its recipe that says what to change, or ``locate``.
         recipe: As values.
-        recipe_text: As it stands in the file.
-        summary: Verdict, notes, figures, generations and certificate; empty where the edit did not finish.
-        tables: Name to table.
-        problems: What could not be read, a sentence each.
-        date: When it gave its last sign (UTC), or an empty text.
     """
 
-    path: Path
     kind: str
     recipe: dict[str, Any]
-    recipe_text: str
-    summary: dict[str, Any]
-    tables: dict[str, pd.DataFrame]
-    problems: tuple[str, ...]
-    date: str
 
     @property
     def name(self) -> str:
@@ -60,25 +54,10 @@ class EditRecord:
         return printable(f"{named.get('path') or own or 'unknown model'}{revision}")
 
     @property
-    def verdict(self) -> str:
-        """The finding in one line, or an empty text."""
-        return printable(str(self.summary.get("verdict") or ""))
-
-    @property
     def why(self) -> str:
         """Which layers and why; empty where the verdict says the same."""
         why = printable(str(self.summary.get("why") or ""))
         return "" if why == self.verdict else why
-
-    @property
-    def notes(self) -> list[str]:
-        """What the reader must know."""
-        return [printable(note) for note in sentences(self.summary.get("notes"))]
-
-    @property
-    def figures(self) -> dict[str, Any]:
-        """Name to main number."""
-        return mapping(self.summary.get("figures"))
 
     @property
     def versions(self) -> list[tuple[str, str]]:

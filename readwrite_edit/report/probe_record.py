@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from readwrite_edit.report.result_files import date_of, mapping, read_recipe, read_summary, read_tables, sentences
+from readwrite_edit.report.result_files import ResultRecord, date_of, mapping, read_recipe, read_summary, read_tables
 from readwrite_edit.runs import reader
 
 _SUBJECTS = ("base", "tuned", "model", "start", "checkpoints")
@@ -16,53 +16,26 @@ _FEW = 3
 
 
 @dataclass(frozen=True)
-class ProbeRecord:
-    """The files of one probe's run folder; every string in them is data.
+class ProbeRecord(ResultRecord):
+    """The files of one probe's run folder.
 
     Attributes:
-        path: The run folder.
         probe: Kind of probe.
         command: The command line that asked for it.
         settings: What it measured.
         versions: Packages that measured it.
-        recipe_text: The recipe as it stands in the file.
-        summary: Verdict, notes and figures; empty where the probe did not finish.
-        tables: Name to table.
-        problems: What could not be read, a sentence each.
-        date: When it gave its last sign (UTC), or an empty text.
     """
 
-    path: Path
     probe: str
     command: str
     settings: dict[str, Any]
     versions: dict[str, Any]
-    recipe_text: str
-    summary: dict[str, Any]
-    tables: dict[str, pd.DataFrame]
-    problems: tuple[str, ...]
-    date: str
 
     @property
     def subject(self) -> str:
         """The models that were measured."""
         named = [self.settings.get(name) for name in _SUBJECTS]
         return " → ".join(_listed(value) for value in named if value) or self.path.resolve().name
-
-    @property
-    def verdict(self) -> str:
-        """The finding in one line, or an empty text."""
-        return str(self.summary.get("verdict") or "")
-
-    @property
-    def notes(self) -> list[str]:
-        """What the reader must know."""
-        return sentences(self.summary.get("notes"))
-
-    @property
-    def figures(self) -> dict[str, Any]:
-        """Name to main number."""
-        return mapping(self.summary.get("figures"))
 
 
 def read_probe(path: Path) -> ProbeRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,42 @@ from readwrite_edit.runs.state import StateError, load_state
 from readwrite_edit.terminal import printable
 
 _LATEST_S = 4e9  # what counts as a time: a clock gone wrong must not break a report
+
+
+@dataclass(frozen=True)
+class ResultRecord:
+    """What a probe and an edit leave behind alike; every string in it is data.
+
+    Attributes:
+        path: The run folder.
+        recipe_text: The recipe as it stands in the file.
+        summary: Verdict, notes and figures; empty where the run did not finish.
+        tables: Name to table.
+        problems: What could not be read, a sentence each.
+        date: When the run gave its last sign (UTC), or an empty text.
+    """
+
+    path: Path
+    recipe_text: str
+    summary: dict[str, Any]
+    tables: dict[str, pd.DataFrame]
+    problems: tuple[str, ...]
+    date: str
+
+    @property
+    def verdict(self) -> str:
+        """The finding in one line, safe to print, or an empty text."""
+        return printable(str(self.summary.get("verdict") or ""))
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader must know, safe to print."""
+        return [printable(note) for note in sentences(self.summary.get("notes"))]
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Name to main number."""
+        return mapping(self.summary.get("figures"))
 
 
 def read_recipe(file: Path, again: str) -> tuple[str, dict[str, Any]]:

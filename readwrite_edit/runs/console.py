@@ -117,7 +117,7 @@ class _Tee:
     def end(self) -> None:
         """Put an unfinished line into the log."""
         with self._log.lock:
-            if line := _as_seen(self._pending):
+            if line := as_seen(self._pending):
                 self._log.write(line + "\n")
             self._pending = ""
 
@@ -137,7 +137,7 @@ class _Tee:
     def _keep(self, text: str) -> None:
         *lines, self._pending = (self._pending + text).split("\n")
         for line in lines:
-            if reason := self._log.write(_as_seen(line) + "\n"):
+            if reason := self._log.write(as_seen(line) + "\n"):
                 self._show(f"\nreadwrite-edit: console.log ends here: {reason}\n")
         self._pending = _without_overwritten(self._pending)
         if len(self._pending) > _LONGEST_LINE:
@@ -165,7 +165,7 @@ class _Tee:
             os.close(null)
 
 
-def _as_seen(line: str) -> str:
+def as_seen(line: str) -> str:
     """What a finished line shows: no escape sequences, nothing that a carriage return overwrote."""
     return _ESCAPE.sub("", line).rstrip("\r").rpartition("\r")[2].rstrip()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +34,22 @@ class Cursor:
 
     def read(self) -> list[dict[str, Any]]:
         """The objects on the lines completed since the last call; none where the file can not be read."""
+        return [record for block in self.blocks() for record in block]
+
+    def blocks(self) -> Iterator[list[dict[str, Any]]]:
+        """The same in pieces, so that a large file need not be held at once; look at ``generation`` after each."""
         try:
             stream = open_regular(self.path)
         except OSError:
-            return []
+            return
         with stream:
             self._notice_replacement(os.fstat(stream.fileno()))
             stream.seek(max(self.offset, self._skipped_to))
-            records: list[dict[str, Any]] = []
             held = b""
             while block := stream.read(_BLOCK_BYTES):
+                records: list[dict[str, Any]] = []
                 held = self._take(held + block, records)
-            return records
+                yield records
 
     def _take(self, data: bytes, records: list[dict[str, Any]]) -> bytes:
         """Consume the complete lines of ``data``; returns what follows the last newline."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from readwrite_edit.durable import try_writing
 from readwrite_edit.errors import RunError
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -87,34 +90,46 @@ class RunFolder:
 
 
 def require_unused(path: Path, otherwise: str = "") -> None:
-    """Refuse a folder that holds anything, before work is done for a run in it; the writer looks again.
+    """Refuse a folder that no run can begin in, before work is done for one; the writer looks again.
 
     Args:
         path: Where the run is to be.
-        otherwise: What else the user can do, for the message.
+        otherwise: What else the user can do with a folder that is in use, for the message.
 
     Raises:
-        FolderError: It is not empty.
+        FolderError: It is not empty, is a file, or can not be made or written.
     """
-    if path.is_dir() and any(path.iterdir()):
-        raise FolderError(f"{path} is not empty: name a new folder{otherwise}")
+    try:
+        if path.is_dir() and any(path.iterdir()):
+            raise FolderError(f"{path} is not empty: name a new folder{otherwise}")
+        try_writing(path)
+    except FileExistsError:
+        raise FolderError(f"{path} is a file: name a folder for the run") from None
+    except OSError as error:
+        raise FolderError(f"{path}: {error.strerror or error}: name a folder that can be written") from error
 
 
-def new_run_path(root: Path, recipe_name: str, now: datetime) -> Path:
+def new_run_path(root: Path, recipe_name: str, now: datetime, *, taken: Container[Path] = ()) -> Path:
     """A path under ``root`` that no run has yet: ``<time>-<recipe>``, numbered where taken.
 
     Args:
         root: Folder of runs; need not exist.
         recipe_name: Any text; characters outside ``A-Za-z0-9._-`` become dashes.
         now: Time of the start, in the user's time zone.
+        taken: Whole paths that are promised to runs without a folder yet.
 
     Returns:
         The path; the folder is made by ``RunWriter.start``.
     """
-    safe = _UNSAFE.sub("-", recipe_name).strip("-.")[:_LONGEST_NAME] or "run"
-    name = f"{now:%Y%m%d-%H%M%S}-{safe}"
+    name = dated_name(recipe_name, now)
     candidate, number = root / name, 1
-    while candidate.exists() or candidate.is_symlink():
+    while os.path.lexists(candidate) or candidate.absolute() in taken:
         number += 1
         candidate = root / f"{name}-{number}"
     return candidate
+
+
+def dated_name(text: str, now: datetime) -> str:
+    """``<time>-<text>`` as the name of a file: characters outside ``A-Za-z0-9._-`` become dashes."""
+    safe = _UNSAFE.sub("-", text).strip("-.")[:_LONGEST_NAME] or "run"
+    return f"{now:%Y%m%d-%H%M%S}-{safe}"

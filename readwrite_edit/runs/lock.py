@@ -90,15 +90,26 @@ def is_locked(path: Path) -> bool:
     Raises:
         OSError: The file exists and may not be read.
     """
+    return holder(path) is not None
+
+
+def holder(path: Path) -> int | None:
+    """The pid of the living process on this host that holds the lock; None where nobody does.
+
+    0 where the system can not name it: it is in another container, or the lock is not of this kind.
+
+    Raises:
+        OSError: The file exists and may not be read.
+    """
     with _GUARD:
         if _held_here(path):
-            return True
+            return os.getpid()
         try:
             handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
-            return False
+            return None
         try:
-            return _holder(handle) is not None
+            return _holder(handle)
         finally:
             os.close(handle)
 

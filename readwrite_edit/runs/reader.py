@@ -29,6 +29,7 @@ __all__ = [
     "metrics",
     "read_run",
     "resolve_run",
+    "run_names",
     "summary",
 ]
 
@@ -89,19 +90,27 @@ def read_run(path: Path, *, now: float | None = None) -> RunView:
     return view
 
 
+def run_names(root: Path) -> list[str]:
+    """The folders under ``root`` that are not hidden, in no order; none where there is no ``root``.
+
+    Raises:
+        FolderError: ``root`` is a file or may not be read.
+    """
+    try:
+        return [name for name in os.listdir(root) if not name.startswith(".") and os.path.isdir(root / name)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise FolderError(f"{root}: {error.strerror}: name a folder of runs") from error
+
+
 def list_runs(root: Path, *, now: float | None = None) -> list[RunView]:
     """Every folder under ``root`` as a run, newest first, broken ones last; none where there is no ``root``.
 
     Raises:
         FolderError: ``root`` is a file or may not be read.
     """
-    try:
-        names = [name for name in os.listdir(root) if not name.startswith(".") and os.path.isdir(root / name)]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise FolderError(f"{root}: {error.strerror}: name a folder of runs") from error
-    views = [read_run(root / name, now=now) for name in names]
+    views = [read_run(root / name, now=now) for name in run_names(root)]
     return sorted(views, key=lambda view: (view.started_s or 0.0, view.name), reverse=True)
 
 

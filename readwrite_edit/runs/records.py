@@ -6,7 +6,7 @@ The rule stands in ``runs.writer``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ def current(
         segment = record["segment"]
         first_steps[segment] = min(record["step"], first_steps.get(segment, record["step"]))
         latest[key(record)] = max(segment, latest.get(key(record), 0))
-    bounds = _bounds(first_steps, starts)
+    bounds = last_steps(first_steps, starts)
     return [
         record
         for record in kept
@@ -90,8 +90,13 @@ def current(
     ]
 
 
-def _bounds(first_steps: dict[int, int], starts: Sequence[int | None]) -> dict[int, float]:
-    """The last step that holds of each segment: the lowest start of a later one."""
+def last_steps(first_steps: Mapping[int, int], starts: Sequence[int | None]) -> dict[int, float]:
+    """The last step that holds of each segment: the lowest start of a later one.
+
+    Args:
+        first_steps: The first step that each segment has a line of.
+        starts: ``segment_starts`` of the run's state; missing ones are taken from the lines.
+    """
     begun = {segment: float(start) for segment, start in enumerate(starts) if start is not None}
     begun = {segment: float(step - 1) for segment, step in first_steps.items()} | begun
     bounds, lowest = {}, math.inf

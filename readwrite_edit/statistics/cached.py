@@ -1,8 +1,9 @@
-"""Statistics from the cache where it has them, else collected now and kept."""
+"""Statistics from the cache where it has them, else collected now and kept, each site for itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -48,42 +49,32 @@ def cached_statistics(
         say: Tells the user what happens.
         progress: Called with (tokens done, tokens in all) in place of a bar; it may raise to end the pass.
     """
-    key = statistics_key(
-        weights_hash,
-        sequences,
-        (projection.site for projection in projections),
-        first_position=first_position,
-        unit_norm=unit_norm,
-        batch_size=batch_size,
-        dtype=str(model.dtype),
-        device=model.device.type,
-    )
-    statistics = store.load(key, centred=centred)
-    cached = statistics is not None
-    if statistics is None:
+    sites = dict.fromkeys(projection.site for projection in projections)
+    how: Any = {"batch_size": batch_size, "first_position": first_position, "unit_norm": unit_norm}
+    place = {"dtype": str(model.dtype), "device": model.device.type}
+    # a site has a file of its own: sets of sites that overlap collect only what they lack
+    keys = {site: statistics_key(weights_hash, sequences, [site], **how, **place) for site in sites}
+    parts = {site: found for site, key in keys.items() if (found := store.load(key)) is not None}
+    cached = len(parts)
+    lacking = [projection for projection in projections if projection.site not in parts]
+    if lacking:
         with progress_bar(f"statistics of the {title}", "tok") as advance:
-            statistics = collect_token_statistics(
-                model,
-                sequences,
-                projections,
-                batch_size=batch_size,
-                centred=centred,
-                first_position=first_position,
-                unit_norm=unit_norm,
-                progress=progress or advance,
-            )
-        store.save(key, statistics)
+            found = collect_token_statistics(model, sequences, lacking, **how, progress=progress or advance)
+        for site, moments in found.sites.items():
+            parts[site] = Statistics({site: moments}, found.tokens)
+            store.save(keys[site], parts[site])
+    tokens = max((part.tokens for part in parts.values()), default=0)
+    statistics = Statistics({site: parts[site].sites[site] for site in sites}, tokens, centred)
     say(_summary(title, statistics, rank, cached))
     return statistics
 
 
-def _summary(title: str, statistics: Statistics, rank: int, cached: bool) -> str:
+def _summary(title: str, statistics: Statistics, rank: int, cached: int) -> str:
     overlap = statistics.smallest_overlap(rank)
     agreement = "halves not compared: too few tokens"
     if overlap is not None:
         k, share = overlap
         agreement = f"the top {k} directions of two halves agree to {share:.2f} or better"
-    origin = "from the cache" if cached else "collected"
-    return (
-        f"statistics of the {title}: {statistics.tokens} tokens, {len(statistics.sites)} sites, {origin}; {agreement}"
-    )
+    sites = len(statistics.sites)
+    origin = "collected" if not cached else "from the cache" if cached == sites else f"{cached} of them from the cache"
+    return f"statistics of the {title}: {statistics.tokens} tokens, {sites} sites, {origin}; {agreement}"

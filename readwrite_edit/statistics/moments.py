@@ -65,7 +65,7 @@ class Statistics:
             DataError: The site was not collected.
         """
         if site not in self.sites:
-            raise DataError(f"no statistics of site '{site}'; these hold {_named(self.sites)}")
+            raise DataError(f"no statistics of site '{site}'; these hold {named(self.sites)}")
         return self.sites[site].second_moment(centred=self.centred)
 
     def smallest_overlap(self, k: int) -> tuple[int, float] | None:
@@ -77,7 +77,8 @@ class Statistics:
         return nearest, min(overlap[nearest] for overlap in measured if nearest in overlap)
 
 
-def _named(sites: Iterable[str]) -> str:
+def named(sites: Iterable[str]) -> str:
+    """The first names in order, and how many more there are."""
     names = sorted(sites)
     shown = ", ".join(names[:_SHOWN])
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown or "none"

@@ -79,7 +79,9 @@ def take_tokens(sequences: Sequence[list[int]], tokens: int, *, seed: int = 0) -
 
 def _rendered(chat: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase) -> list[int]:
     messages = [dict(message) for message in chat]
-    encoded: Any = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)
+    # a chat is rendered whole and cut afterwards: that it is longer than the model reads is no news
+    quiet = {"verbose": False}
+    encoded: Any = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True, tokenizer_kwargs=quiet)
     return list(encoded["input_ids"])
 
 

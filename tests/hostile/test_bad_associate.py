@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from readwrite_edit.edit.associate import plan_associate
+from readwrite_edit.edit.associate.facts import filled, read_facts
 from readwrite_edit.edit.settings import EditRecipe
+from readwrite_edit.edit.settings.associate import Associate
 from readwrite_edit.errors import DataError, EditError, ModelError, ReadWriteEditError
 from tests.ready_context import ready_context
 
@@ -51,7 +53,8 @@ def test_contradiction_is_named_with_both_places() -> None:
 def test_bad_rows_name_their_places(tmp_path: Path) -> None:
     rows = [json.dumps(FACT), '{"prompt": "the cat"', json.dumps({"prompt": "a", "subjct": "a", "target": "b"})]
     path = written(tmp_path, "\n".join(rows))
-    refused(DataError, "line 2", "line 3: no subject (its fields: 'prompt, subjct, target')", facts=path)
+    missing = "line 3: no subject (its fields: 'prompt, subjct, target'); did you mean subject by 'subjct'?"
+    refused(DataError, "line 2", missing, facts=path)
 
 
 @pytest.mark.parametrize(
@@ -62,11 +65,37 @@ def test_bad_rows_name_their_places(tmp_path: Path) -> None:
         ({**FACT, "paraphrases": {"a": "b"}}, "paraphrases is"),
         ({**FACT, "locality": ["a", 1]}, "locality is"),
         ({**FACT, "subject": "c\x00at"}, "NUL"),
+        ({**FACT, "paraphrase": "a cat"}, "unknown field: did you mean paraphrases by 'paraphrase'?"),
+        ({"requested_rewrite": FACT, "neigborhood_prompts": ["a"]}, "did you mean neighborhood_prompts by"),
         ([1, 2], "line 1"),
     ],
 )
 def test_wrong_values_in_a_file(tmp_path: Path, row: Any, named: str) -> None:
     refused(DataError, "line 1", named, facts=written(tmp_path, json.dumps(row)))
+
+
+def test_other_columns_of_known_files_are_passed_over(tmp_path: Path) -> None:
+    known = {
+        **FACT,
+        "target_true": "sofa",
+        "target_true_id": "Q1",
+        "relation_id": "P1",
+        "generation_prompts": ["a cat"],
+    }
+    more = {"prompts": [], "attribute_prompts": [], "pararel_idx": 3, "case_id": 1, "locality_ground_truth": "b"}
+    settings = Associate(facts=written(tmp_path, json.dumps(known | more)))
+    ((fact,), notes) = read_facts(settings)
+    assert fact.true == "sofa" and notes == ()
+
+
+def test_a_subject_that_stands_twice_is_the_last_one_and_a_note_says_so() -> None:
+    facts = [{**FACT, "prompt": "the cat and the cat"}, FACT, {**FACT, "prompt": "a cat, cats, a cat"}]
+    found, (note,) = read_facts(Associate.model_validate({"facts": facts}))
+    assert filled(found[0].prompt, "cat")[1] == len("the cat and the ")
+    assert note.startswith("subject 'cat' stands in 'the cat and the cat' more than once (as in 1 more of the facts)")
+    assert "last place" in note and "{}" in note
+    chosen = {**FACT, "prompt": "the {} and the cat"}
+    assert read_facts(Associate.model_validate({"facts": [chosen, {**FACT, "prompt": "cats, cat"}]}))[1] == ()
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

@@ -212,13 +212,15 @@ def test_statistics_that_are_not_of_this_model(desk: Desk) -> None:
     write_moments(desk.place / "half", {site: torch.eye(48).numpy() for site in _attention_inputs()[:1]})
     expected = {
         "none": "no such statistics file",
-        "gpt2": "no statistics of site 'model.layers.0.attention_input'",
+        "gpt2": "no statistics of site 'model.layers.0.attention_input' and 1 more; it holds transformer.h.0.",
         "narrow": "has width 12, expected 48",
-        "half": "no statistics of site 'model.layers.1.attention_input'",
+        "half": "no statistics of site 'model.layers.1.attention_input'; it holds model.layers.0.attention_input; "
+        "collect them with readwrite-edit probe activations base --sites attention_input --save FILE",
         "base/model.safetensors": "but not of statistics",
     }
     for name, message in expected.items():
-        assert message in desk.refused(DataError, basis="principal", statistics=name), name
+        said = desk.refused(DataError, basis="principal", statistics=name)
+        assert message in said and ("(of another model?)" in said) == (name == "gpt2"), name
 
 
 @pytest.mark.parametrize(("energies", "basis", "remedy"), [

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from readwrite_edit.cli import main
 from readwrite_edit.durable import write_text
-from readwrite_edit.probe import job
+from readwrite_edit.job import result as writers
 from tests.finished_run import write_finished_run
 from tests.slow_delta import load, random_moments, write_moments
 from tests.small_runs import write_model
@@ -109,7 +109,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def desk(tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
     monkeypatch.setenv("READWRITE_EDIT_CACHE", str(tmp_path / "cache"))
     # the page has its own tests, and its figures take longer than all the rest
-    monkeypatch.setattr(job, "write_report", lambda run: write_text(run / "report.html", "a page " * 1000))
+    monkeypatch.setattr(writers, "write_report", lambda run: write_text(run / "report.html", "a page " * 1000))
     place = Path(shutil.copytree(good, tmp_path / "desk"))
     monkeypatch.chdir(place)
     return Desk(place, capsys)
@@ -409,7 +409,7 @@ def test_a_run_folder_that_is_taken_or_can_not_be_made(desk: Desk) -> None:
 def test_values_out_of_range(desk: Desk) -> None:
     assert desk.refused("base", "tuned", "--k", "0").startswith("k: ")
     assert desk.refused("base", "tuned", "--tokens", "-3").startswith("tokens: ")
-    assert desk.refused("base", "tuned", "--modules", "").startswith("modules.0: ")
+    assert desk.refused("base", "tuned", "--modules", "").startswith("modules[0]: ")
 
 
 @pytest.mark.parametrize("moment", ["measure", "write_tables", "write_report"])
@@ -437,7 +437,7 @@ def _fill_disk_at(moment: str, patch: pytest.MonkeyPatch) -> None:
         owner: Any = Session
         name, when = "log_geometry", lambda session: len(session.recorded("tensors")) == 5
     else:
-        owner, name, when = job, moment, lambda _: True
+        owner, name, when = writers, moment, lambda _: True
     original: Callable[..., Any] = getattr(owner, name)
 
     def write(first: Any, *arguments: Any, **options: Any) -> Any:

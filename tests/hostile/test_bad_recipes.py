@@ -114,7 +114,6 @@ ONE_PROBLEM = {
         "train.num_train_epochs: got 1; max_st",
     ),
     "plateau": (MINIMAL + "train: {lr_scheduler_type: reduce_lr_on_plateau}\n", "needs evaluations"),
-    "quantised on cpu": ("model: {path: m, quantization: nf4, device: cpu}\ndata: {path: d}\n", "need a GPU"),
     "device": (
         "model: {path: m, device: gpu}\ndata: {path: d}\n",
         "model.device: got 'gpu'; expected text: 'cpu' or 'cuda'",

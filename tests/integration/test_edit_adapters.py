@@ -10,7 +10,7 @@ import torch
 
 from readwrite_edit.edit.context import Context
 from readwrite_edit.edit.files import attach, certify_edit, detach, write_adapter
-from readwrite_edit.edit.ledger import Ledger, base_of, open_ledger
+from readwrite_edit.edit.ledger import Ledger, open_ledger
 from readwrite_edit.edit.settings import EditRecipe
 from readwrite_edit.edit.stack import stack
 from readwrite_edit.interventions.changes import Change
@@ -81,7 +81,7 @@ def test_undo_restores_model_and_stack_bit_for_bit(tmp_path: Path, monkeypatch: 
     context = context_on(write_model(tmp_path / "model"))
     ids = torch.arange(20).view(2, 10) + 5
     before, fingerprint = _logits(context, ids), context.fingerprint
-    ledger = open_ledger(tmp_path / "edits", base_of(context))
+    ledger = open_ledger(tmp_path / "edits", context.base())
     _enter(ledger, context, tmp_path / "run-1", seed=1)
     stack(ledger, [], tmp_path / "alone", certify=False)
     _enter(ledger, context, tmp_path / "run-2", seed=2)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -14,14 +16,17 @@ import torch
 
 from readwrite_edit.cli import main
 from readwrite_edit.edit import EditOutcome, EditRecipe, prepare_edit, start_edit
+from readwrite_edit.edit.ledger import read_ledger
 from readwrite_edit.edit.locating import start_locating
 from readwrite_edit.edit.settings.locate import LocateSettings
+from readwrite_edit.errors import EditError, ReadWriteEditError
 from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.loading import load_model
 from readwrite_edit.models.source import parse_source
 from readwrite_edit.runs.reader import read_run
 from tests.small_runs import write_model
 from tests.tiny_models import TINY, tiny_tokenizer
+from tests.warm_process import WARM
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "edit.md").read_text(encoding="utf-8")
@@ -76,6 +81,7 @@ def outcomes(place: Path) -> dict[str, EditOutcome]:
     """One finished edit of every kind, and a trace."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("READWRITE_EDIT_CACHE", str(place / "cache"))
+        patch.setattr("readwrite_edit.adapter.logits.subprocess", WARM)  # as for tests, which a module's fixture is not
         found = {name: carried_out(place, name, sections) for name, sections in INTERVENTIONS.items()}
         extract = {"extract": {"tuned": str(place / "tuned"), "rank": 2}}
         found["extract"] = carried_out(place, "extract", extract)
@@ -151,6 +157,93 @@ def test_a_contradiction_a_taken_name_and_a_used_folder_are_refused_before_a_run
     assert main([*other, "--set", "ledger.enter=false", "--dry-run"]) == 0
     assert "damage" in capsys.readouterr().out
     assert len(list((place / "runs").iterdir())) == len(outcomes)
+
+
+def recipe_of(place: Path, target: str, **ledger: Any) -> EditRecipe:
+    fact = {**FACT, "layers": [0], "prefixes": 0, "prompt": "a cat ran", "target": target, "paraphrases": []}
+    few = {"controls": {"count": 0}, "measure": {"tokens": 0, "max_new_tokens": 0}}
+    sections = {"model": {"path": str(place / "base")}, **SMALL, **few, "associate": fact}
+    return EditRecipe.model_validate({**sections, "ledger": {"folder": str(place / "edits"), **ledger}})
+
+
+def test_a_place_that_can_not_be_used_is_refused_before_a_model_is_loaded(
+    outcomes: dict[str, EditOutcome], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(*_: object, **__: object) -> None:
+        pytest.fail("was loaded")
+
+    monkeypatch.setattr("readwrite_edit.edit.context.load_model", loaded)
+    monkeypatch.setattr("readwrite_edit.edit.context.load_tokenizer", loaded)
+    before = sorted(place.rglob("*"))
+    (ledger,) = (place / "edits").iterdir()
+    for options, run, said in [
+        ({}, "runs/steer", "not empty"),
+        ({}, "base/config.json", "is a file"),
+        ({}, "base/config.json/run", "Not a directory: name a folder that can be written"),
+        ({"folder": str(place / "base" / "config.json")}, "runs/new", r"can not be written.*\(--ledger\)"),
+        ({"name": "STEER"}, "runs/new", "an edit 'STEER' is in the ledger"),
+        ({"folder": str(ledger), "name": "steer"}, "runs/new", "an edit 'steer' is in the ledger"),
+    ]:
+        with pytest.raises(ReadWriteEditError, match=said) as refused:
+            prepare_edit(recipe_of(place, " so", **options), run=place / run)
+        assert refused.value.exit_code == 2
+    monkeypatch.setattr("readwrite_edit.durable.os.fsync", full_disk)
+    for run, folder in ((place / "runs" / "new", place / "edits"), (place / "runs" / "new", place / "other")):
+        with pytest.raises(ReadWriteEditError, match="No space left on device"):
+            prepare_edit(recipe_of(place, " so", folder=str(folder)), run=run)
+    assert sorted(place.rglob("*")) == before
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_fact_in_force_is_refused_before_statistics_and_a_change_before_the_price(
+    outcomes: dict[str, EditOutcome], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("READWRITE_EDIT_CACHE", str(place / "cache"))
+    steered = {"model": {"path": str(place / "base")}, **SMALL, **INTERVENTIONS["steer"]}
+    steered["ledger"] = {"folder": str(place / "edits")}
+    monkeypatch.setattr("readwrite_edit.edit.job.preflight", lambda *_: pytest.fail("was priced"))
+    with pytest.raises(EditError, match=r"the same change as 'steer'.*ledger.enter=false"):
+        prepare_edit(EditRecipe.model_validate(steered))
+    monkeypatch.setattr("readwrite_edit.edit.context.Context.statistics", lambda *_: pytest.fail("was collected"))
+    for target, said in ((FACT["target"], "'associate' makes the fact"), (" red", "contradicts 'associate'")):
+        recipe = recipe_of(place, target)
+        assert recipe.associate is not None
+        same = recipe.associate.model_copy(update={"prompt": FACT["prompt"]})
+        with pytest.raises(EditError, match=rf"{said}.*edit undo associate, or .*ledger.enter=false"):
+            prepare_edit(recipe.model_copy(update={"associate": same}))
+
+
+def test_an_edit_that_could_not_be_entered_is_finished_and_entered_later(
+    outcomes: dict[str, EditOutcome],
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("READWRITE_EDIT_CACHE", str(place / "cache"))
+    passed = SimpleNamespace(as_dict=lambda: {"passed": True, "checks": []})
+    monkeypatch.setattr("readwrite_edit.edit.job.certify_edit", lambda *_: passed)
+    run, root = tmp_path / "run", tmp_path / "edits"
+    prepared = prepare_edit(recipe_of(place, " so", folder=str(root), name="late"), run=run)
+    with monkeypatch.context() as patch:
+        patch.setattr("readwrite_edit.edit.ledger.store.write_document", full_disk)
+        with pytest.raises(EditError, match=r"No space left on device.*is finished") as refused:
+            start_edit(prepared, run, "late", "")
+    command = f"readwrite-edit edit enter {run} --ledger {root}"
+    assert str(run / "adapter") in str(refused.value) and str(refused.value).endswith(command)
+    assert read_run(run).status == "finished"
+    assert main(command.split()[1:]) == 0
+    assert "entered: late (cat → so)" in capsys.readouterr().out
+    (ledger,) = root.iterdir()
+    (entry,) = read_ledger(ledger).entries
+    assert entry.facts[0].model_dump() == {"prompt": "a cat ran", "subject": "cat", "target": "so"}
+    assert entry.predicted_damage == prepared.price.predicted_damage
+    assert entry.statistics_sha256 == outcomes["associate"].summary["entry"]["statistics_sha256"]
+    assert main([*command.split()[1:], "--name", "again"]) == 2
+    assert "'late' makes the fact 'a cat ran → so' already" in capsys.readouterr().err
 
 
 def documented(table: str) -> list[str]:

@@ -20,7 +20,8 @@ PATIENCE_S = 60.0
 ADD = """
 import sys
 from pathlib import Path
-from readwrite_edit.edit.ledger import Base, open_ledger
+from readwrite_edit.edit.ledger import open_ledger
+from readwrite_edit.models.identity import Base
 from readwrite_edit.runs.folder import RunFolder
 root, run, name, count = Path(sys.argv[1]), RunFolder(Path(sys.argv[2])), sys.argv[3], int(sys.argv[4])
 base = Base(source="/models/tiny", revision=None, weights_hash="0" * 64, dtype="float32", quantization=None)
@@ -37,7 +38,8 @@ for number in range(count):
 DIE_AT_EACH_STEP = """
 import os, signal, sys
 from pathlib import Path
-from readwrite_edit.edit.ledger import Base, open_ledger
+from readwrite_edit.edit.ledger import open_ledger
+from readwrite_edit.models.identity import Base
 from readwrite_edit.runs.folder import RunFolder
 root, run = Path(sys.argv[1]), RunFolder(Path(sys.argv[2]))
 base = Base(source="/models/tiny", revision=None, weights_hash="0" * 64, dtype="float32", quantization=None)

@@ -35,12 +35,12 @@ from pathlib import Path
 import readwrite_edit.probe.delta.probe, readwrite_edit.report.probe_text
 from readwrite_edit.cli import main
 from readwrite_edit.durable import write_text
-from readwrite_edit.probe import job
+from readwrite_edit.job import result
 from readwrite_edit.probe.delta import dense
 from readwrite_edit.job.session import Session
 
 def run(arguments, stops):
-    job.write_report = lambda run: write_text(run / "report.html", "a page")
+    result.write_report = lambda run: write_text(run / "report.html", "a page")
     original, measured = Session.advance, dense._Tensor.measured
 
     def advance(self, done, total, unit="step"):

@@ -26,6 +26,7 @@ from readwrite_edit.edit.controls.draws import (
 from readwrite_edit.edit.controls.families import BOTH, ENERGY, FROBENIUS, Control, families_of
 from readwrite_edit.edit.controls.parts import Part, parts_of
 from readwrite_edit.edit.effects import TargetEffect
+from readwrite_edit.edit.measure import Measured
 from readwrite_edit.edit.metric import Metric
 from readwrite_edit.edit.plan import Plan, Prompt
 from readwrite_edit.edit.settings.base import Controls
@@ -235,8 +236,10 @@ def test_a_planted_edit_beats_its_controls_and_says_so(context) -> None:
     assert row["effect_size"] == pytest.approx(row["difference"] / row["control_sd"])
     assert found.verdict.startswith("beyond its random controls: inner product")
     assert told[-1] == (len(found.tables["controls"]), len(found.tables["controls"]))
-    assert "KL to the base 0.25 on prose" in found.with_cost({"kl_prose": 0.25, "effect": 1.0}).verdict
-    assert "not measured" in found.with_cost({"effect": 1.0}).verdict
+    measured = Measured(figures={"kl_prose": 0.25, "effect": 1.0})
+    assert "KL to the base 0.25 on prose" in found.with_cost(measured.cost).verdict
+    assert found.with_cost(Measured().cost).verdict.endswith("; its cost was not measured (no neutral text was read)")
+    assert found.with_cost(Measured.nothing().cost).verdict.endswith("not measured (measure.certify: false)")
 
 
 def with_controls(context, **options):

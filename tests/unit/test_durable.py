@@ -8,11 +8,12 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from readwrite_edit import durable
-from readwrite_edit.durable import whole_file, whole_folder, write_json, write_text
+from readwrite_edit.durable import try_writing, whole_file, whole_folder, write_json, write_text
 
 
 @pytest.fixture(params=[0o022, 0o077, 0o002], ids=oct)
@@ -142,6 +143,48 @@ def test_a_full_disk_leaves_the_old_folder(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"), whole_folder(target) as temporary:
         (temporary / "new.txt").write_text("new")
     assert names(tmp_path) == ["target", "target/old.txt"]
+
+
+class RustError(Exception):
+    """As safetensors reports a disk: a kind of its own, the system's number in the text."""
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_what_a_disk_refuses_names_the_target_whichever_library_wrote(tmp_path: Path, whole: Any) -> None:
+    refusals = (
+        lambda temporary: RustError("Error while serializing: I/O error: (os error 28)"),
+        lambda temporary: OSError(errno.ENOSPC, "No space left on device", str(temporary / "weights")),
+    )
+    for refusal in refusals:
+        with pytest.raises(OSError, match="No space left on device") as refused, whole(tmp_path / "target") as place:
+            raise refusal(place)
+        assert refused.value.errno == errno.ENOSPC and refused.value.filename == str(tmp_path / "target")
+    with pytest.raises(RustError, match="bad header"), whole(tmp_path / "target"):
+        raise RustError("bad header")
+    with pytest.raises(FileNotFoundError) as refused, whole(tmp_path / "target"):
+        (tmp_path / "other").read_text()
+    assert refused.value.filename == str(tmp_path / "other"), "what another file lacks is said of that file"
+    assert names(tmp_path) == []
+
+
+def test_trying_a_folder_makes_it_writes_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr("os.fsync", lambda handle: flushed.append(os.fstat(handle).st_size))
+    try_writing(tmp_path / "new" / "folder")
+    try_writing(tmp_path)
+    assert len(flushed) == 2 and min(flushed) > 0 and names(tmp_path) == []
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises((FileExistsError, NotADirectoryError)):
+            try_writing(place)
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_trying_a_folder_on_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        try_writing(tmp_path / "new" / "folder")
+    assert names(tmp_path) == []
 
 
 def test_a_folder_that_can_not_be_renamed_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

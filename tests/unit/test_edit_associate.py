@@ -330,9 +330,9 @@ class TestPlan:
         assert found[0, 0] > found[1, 0]
         assert plan.effect.observations[0].startswith("prompt 0")
 
-    def test_shrinkage_and_prefixes_are_stated(self, plan: Plan) -> None:
+    def test_the_form_and_prefixes_are_stated_and_shrinkage_is_left_to_the_price(self, plan: Plan) -> None:
         said = " ".join(plan.notes)
-        assert "is shrunk by ρ = " in said
+        assert "down_proj: ridge λ = " in said and "shrunk" not in said and plan.figures["shrinkage"] > 0
         assert all(prefix in said for prefix in prefixes(context_of().recipe.associate))
 
     def test_only_some_of_many_are_followed_with_the_whole_edit(self, monkeypatch: pytest.MonkeyPatch) -> None:

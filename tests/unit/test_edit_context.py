@@ -34,8 +34,13 @@ def test_a_file_must_hold_the_sites_and_be_of_the_model(place: Path) -> None:
     write_statistics(place / "st.safetensors", Statistics(found.sites, found.tokens, False, origin))
     assert context.metric(down).tokens == 16
     assert context.statistics_hash([down]) is not None and context.statistics_hash([q]) is None
-    with pytest.raises(DataError, match=r"no statistics of site 'model.layers.0.attention_input'"):
+    with pytest.raises(DataError) as caught:
         context.metric(q)
+    assert "no statistics of site 'model.layers.0.attention_input'; it holds model.layers.0.mlp_hidden; " in str(
+        caught.value
+    )
+    kinds = "--sites mlp_hidden,attention_input --save FILE"
+    assert str(caught.value).endswith(f"readwrite-edit probe activations {place / 'llama'} {kinds}")
     other = context_with(place / "qwen2", place / "st.safetensors")
     assert other.model is not None
     with pytest.raises(DataError, match="statistics of another model"):

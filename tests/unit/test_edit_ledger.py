@@ -4,37 +4,20 @@ from __future__ import annotations
 
 import errno
 import json
-import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from readwrite_edit import durable
-from readwrite_edit.cli import build_parser
-from readwrite_edit.cli import main as command
 from readwrite_edit.edit.ledger import Ledger, find_ledgers, open_ledger, read_ledger
 from readwrite_edit.edit.ledger.entries import adapter_hash
 from readwrite_edit.errors import EditError
-from tests.small_edits import a_base, contents, fake_run
-
-TOWER = {"prompt": "The {} is in", "subject": "Eiffel Tower", "target": " Rome"}
+from tests.small_edits import TOWER, a_base, contents, enter, ledger_of_three
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    """Three edits; the second makes a fact."""
-    found = open_ledger(tmp_path / "edits", a_base())
-    enter(found, tmp_path, "tower", kind="associate", facts=[TOWER], statistics_sha256="ab" * 32)
-    enter(found, tmp_path, None, kind="project", predicted_damage=0.25)
-    enter(found, tmp_path, None, kind="project_adapter", measured={"kl": 0.5, "odd": math.nan})
-    return found
-
-
-def enter(ledger: Ledger, place: Path, name: str | None, **options):
-    options = {"kind": "steer", "title": f"title of {name}", **options}
-    return ledger.add(name=name, run=fake_run(place / f"run-{len(ledger.entries)}", text=str(name)), **options)
+    return ledger_of_three(tmp_path)
 
 
 def names(ledger: Ledger) -> list[str]:
@@ -82,13 +65,16 @@ def test_undo_and_redo_change_what_is_in_force_and_nothing_else(ledger: Ledger) 
     assert contents(ledger.folder)["ledger.json"] == before["ledger.json"]
 
 
-def test_undo_and_redo_of_what_can_not_be_say_why(ledger: Ledger) -> None:
+def test_undo_and_redo_of_what_can_not_be_say_why(ledger: Ledger, tmp_path: Path) -> None:
+    enter(ledger, tmp_path, "BRIDGE")
     ledger.undo("tower")
     for act, name, said in [
-        (ledger.undo, "tower", "'tower' is undone already"),
+        (ledger.undo, "tower", "'tower' is undone already.*edit redo tower.*in force: project-2, project-"),
         (ledger.redo, "project-2", "'project-2' is in force already"),
         (ledger.undo, "towre", "did you mean 'tower'"),
-        (ledger.redo, "zzz", "it has tower, project-2, project-adapter-3"),
+        (ledger.undo, "TOWER", "did you mean 'tower'"),
+        (ledger.undo, "bridge", "did you mean 'BRIDGE'"),
+        (ledger.redo, "zzz", "it has tower, project-2, project-adapter-3, BRIDGE"),
     ]:
         with pytest.raises(EditError, match=said):
             act(name)
@@ -106,20 +92,40 @@ def test_names_are_given_once(ledger: Ledger, tmp_path: Path) -> None:
 
 
 def test_another_answer_to_the_same_question_contradicts(ledger: Ledger, tmp_path: Path) -> None:
-    same = {**TOWER, "target": "Rome "}
     filled = {"prompt": "The  Eiffel Tower is in", "subject": "Eiffel Tower", "target": " Paris"}
     others = [{**TOWER, "subject": "Big Ben", "target": " Paris"}, {**TOWER, "prompt": "{} lies in", "target": "Bonn"}]
-    assert ledger.contradicting([same, *others]) == ()
-    assert [entry.name for entry in ledger.contradicting([*others, filled])] == ["tower"]
+    ledger.check_facts(others)
+    with pytest.raises(EditError, match=r"contradicts 'tower'.*edit undo tower, or else"):
+        ledger.check_facts([*others, filled], ", or else")
     before = contents(ledger.folder)
     with pytest.raises(EditError, match=r"contradicts 'tower'.*edit undo tower"):
         enter(ledger, tmp_path, "paris", facts=[filled])
     assert contents(ledger.folder) == before
     ledger.undo("tower")
-    assert ledger.contradicting([filled]) == ()
+    ledger.check_facts([filled])
     enter(ledger, tmp_path, "paris", facts=[filled])
     with pytest.raises(EditError, match="contradicts 'paris'"):
         ledger.redo("tower")
+
+
+def test_a_fact_is_in_force_once(ledger: Ledger, tmp_path: Path) -> None:
+    same = {"prompt": "The Eiffel  Tower is in", "subject": "Eiffel Tower", "target": "Rome "}
+    before = contents(ledger.folder)
+    with pytest.raises(EditError, match=r"'tower' makes the fact 'The Eiffel Tower is in → Rome'.*edit undo tower"):
+        enter(ledger, tmp_path, "again", facts=[{**TOWER, "subject": "Big Ben"}, same])
+    assert contents(ledger.folder) == before
+    ledger.undo("tower")
+    enter(ledger, tmp_path, "again", facts=[same])
+    with pytest.raises(EditError, match="'again' makes the fact"):
+        ledger.redo("tower")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-a", "ä", "a" * 61, "a\n", "../a"])
+def test_a_wrong_name_is_told_the_form(ledger: Ledger, tmp_path: Path, name: str) -> None:
+    for act in (lambda: ledger.check_free(name), lambda: enter(ledger, tmp_path, name)):
+        with pytest.raises(EditError, match=r"expected up to 60 letters, digits, '_', '\.' and '-', the first"):
+            act()
+    ledger.check_free("a" * 60)
 
 
 def test_a_model_that_moved_keeps_its_ledger_and_another_gets_its_own(ledger: Ledger, tmp_path: Path) -> None:
@@ -170,78 +176,3 @@ def test_another_process_s_entries_are_kept(ledger: Ledger, tmp_path: Path) -> N
     assert names(stale)[-1] == "later" and "tower" in [entry.name for entry in ledger.active]
     ledger.redo("tower")
     assert names(ledger)[-1] == "later"
-
-
-def edit(*arguments: object) -> int:
-    return command(["edit", *map(str, arguments)])
-
-
-def test_ls_and_show_tell_everything_and_print_no_control_characters(
-    ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    enter(ledger, tmp_path, "evil", title="red \x1b[31m\u202e", facts=[{**TOWER, "subject": "\x1bc"}])
-    ledger.undo("project-2")
-    root = tmp_path / "edits"
-    assert edit("ls", "--ledger", root) == 0
-    listing = capsys.readouterr().out
-    assert [line.split()[:2] for line in listing.splitlines()[2:4]] == [["tower", "yes"], ["project-2", "no"]]
-    assert edit("show", "evil", "--ledger", root) == 0
-    shown = capsys.readouterr().out
-    assert "\\x1b[31m\\u202e" in listing and "\\x1b[31m" in shown and "The \\x1bc is in →" in shown
-    assert not {"\x1b", "\u202e"} & set(listing + shown)
-    assert edit("ls", "--ledger", root, "--json") == 0
-    (found,) = json.loads(capsys.readouterr().out)
-    assert found["entries"][0]["facts"] == [TOWER] and found["base"]["source"] == "/models/tiny"
-    assert edit("show", "tower", "--ledger", root, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["damaged"] is None
-
-
-def test_undo_and_redo_on_the_command_line(ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = tmp_path / "edits"
-    assert edit("undo", "tower", "--ledger", root) == 0 and "undone: tower" in capsys.readouterr().out
-    assert edit("undo", "tower", "--ledger", root) == 2 and "undone already" in capsys.readouterr().err
-    assert edit("redo", "towr", "--ledger", root) == 2 and "did you mean 'tower'" in capsys.readouterr().err
-    assert edit("redo", "tower", "--ledger", root) == 0 and "in force again: tower" in capsys.readouterr().out
-
-
-def test_of_several_ledgers_one_is_chosen_by_its_model(
-    ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = tmp_path / "edits"
-    enter(open_ledger(root, a_base("1" * 64, "owner/other")), tmp_path / "other", "tower")
-    assert edit("undo", "tower", "--ledger", root) == 2
-    assert "choose one with --model (other-11111111, tiny-00000000)" in capsys.readouterr().err
-    assert edit("undo", "tower", "--ledger", root, "--model", "owner/other") == 0
-    assert edit("undo", "tower", "--ledger", root, "--model", "nobody") == 2
-    assert "no ledger of nobody" in capsys.readouterr().err
-    assert edit("undo", "tower", "--ledger", ledger.folder) == 0, "the folder of a ledger names it too"
-    assert edit("ls", "--ledger", tmp_path / "none") == 0 and "no edits under" in capsys.readouterr().out
-
-
-def test_a_ledger_that_can_not_be_read_does_not_hide_another(
-    ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = tmp_path / "edits"
-    (root / "broken").mkdir()
-    (root / "broken" / "ledger.json").write_text("{")
-    assert edit("ls", "--ledger", root) == 2
-    out, err = capsys.readouterr()
-    assert "tower" in out and "broken" in err and "damaged" in err
-    assert edit("undo", "tower", "--ledger", root) == 2
-    assert edit("undo", "tower", "--ledger", root, "--model", "/models/tiny") == 0
-
-
-def test_reading_a_ledger_loads_no_torch(ledger: Ledger) -> None:
-    code = (
-        "import sys; from readwrite_edit.cli import main\n"
-        f"for words in (['ls'], ['show', 'tower'], ['undo', 'tower'], ['redo', 'tower']):\n"
-        f"    assert main(['edit', *words, '--ledger', {str(ledger.folder)!r}]) == 0\n"
-        "heavy = {'torch', 'transformers', 'peft', 'pandas', 'numpy'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
-
-
-def test_stack_asks_for_a_folder() -> None:
-    with pytest.raises(SystemExit):
-        build_parser().parse_args(["edit", "stack", "tower"])

@@ -101,12 +101,23 @@ def test_an_extract_that_is_not_certified_loads_no_model(context) -> None:
     assert found.predicted_damage is None
     assert math.isnan(found.table["weight_norm"].iloc[0])
     assert math.isnan(found.figures["under_step_fraction"])
-    assert any("measure.certify is false" in note for note in found.notes)
+    assert "is not certified, and the edit" in found.notes[0] and "the model is not loaded" in found.notes[0]
     light._sites = context._sites | {}
     context.statistics([change.projection])
     light._sites = context._sites
     assert preflight(light, Plan((change,), "a test"), {}).predicted_damage > 0
     assert "model" not in vars(light)
+
+
+def test_what_an_uncertified_edit_goes_without_is_said_before_it_begins(context) -> None:
+    change = random_change(matrices(context, "o_proj")[0])
+    plain = ready_context(context.model, project={"direction": {"token": "a"}}, measure={"certify": False})
+    (note,) = preflight(plain, Plan((change,), "a test"), {}).notes
+    assert note == (
+        "measure.certify is false: nothing is measured, the adapter is not certified, and the edit is neither looked "
+        "up in the ledger for contradictions nor entered there"
+    )
+    assert not any("certify" in note for note in preflight(context, Plan((change,), "a test"), {}).notes)
 
 
 def test_a_statistics_file_that_lacks_the_site_is_refused(context) -> None:

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from readwrite_edit.edit.assembly import assembled
 from readwrite_edit.edit.files import attach, detach, save_edit
 from readwrite_edit.edit.ledger import Entry, Ledger, open_ledger
 from readwrite_edit.edit.ledger.entries import utc_now
-from readwrite_edit.edit.stack import Loaded, interference, measured_facts, recompressed, stack
+from readwrite_edit.edit.overlaps import interference_table, overlap
+from readwrite_edit.edit.stack import Loaded, measured_facts, recompressed, stack
 from readwrite_edit.errors import EditError
 from readwrite_edit.geometry import LowRank
 from readwrite_edit.interventions.changes import Change
@@ -67,18 +69,31 @@ def test_the_rank_that_an_update_really_has_costs_nothing() -> None:
     torch.testing.assert_close(dense(result.changes)[0, "o_proj"], 3.5 * dense([one])[0, "o_proj"])
 
 
-def test_interference_is_what_the_other_writes_on_the_inputs_of_the_one() -> None:
-    """Against dense matrices: ΔW_j A_i⁺ by torch's own pseudoinverse, matrix by matrix."""
+def test_interference_is_what_the_other_writes_on_what_the_one_reads() -> None:
+    """Against dense matrices: ‖ΔW_j P_i‖/‖ΔW_i‖ with P_i by torch's own pseudoinverse, over the matrices of i."""
     pathways = find_pathways(TINY["llama"]())
     o_proj, down = pathways.select(["o_proj", "down_proj"], [0])
     edits = {"i": [random_change(o_proj, 2), random_change(down, 1)], "j": [random_change(o_proj, 3, seed=1)]}
-    table = interference(edits).set_index(["entry", "other"])
+    table = interference_table(edits).set_index(["entry", "other"])
     delta = {name: dense(changes) for name, changes in edits.items()}
-    inputs = {key: torch.linalg.pinv(c.update.A.double()) for key, c in _by_key(edits["i"]).items()}
-    written = sum(float((delta["i"][key] @ x).square().sum()) for key, x in inputs.items())
-    disturbed = float((delta["j"][0, "o_proj"] @ inputs[0, "o_proj"]).square().sum())
-    assert table.loc[("i", "j"), "interference"] == pytest.approx((disturbed / written) ** 0.5, rel=1e-9)
+    A = edits["i"][0].update.A.double()
+    disturbed = float((delta["j"][0, "o_proj"] @ torch.linalg.pinv(A) @ A).norm())
+    written = sum(float(one.square().sum()) for one in delta["i"].values()) ** 0.5
+    assert table.loc[("i", "j"), "interference"] == pytest.approx(disturbed / written, rel=1e-9)
     assert table.loc[("i", "j"), "shared_matrices"] == 1 and len(table) == 2
+
+
+def test_interference_of_a_stack_is_that_of_the_price() -> None:
+    """One definition: of two edits of one matrix, both ways, and however an edit is factored."""
+    (o_proj,) = find_pathways(TINY["llama"]()).select(["o_proj"], [0])
+    new, old = random_change(o_proj, 2), random_change(o_proj, 3, seed=1)
+    mixed = torch.tensor([[2.0, 1.0], [0.5, -3.0]])
+    again = Change(o_proj, LowRank(new.update.B @ torch.linalg.inv(mixed), mixed @ new.update.A))
+    priced = overlap(new.update, old.update, None)
+    for one in (new, again):
+        found = interference_table({"new": [one], "old": [old]}).set_index("entry")["interference"]
+        assert found["old"] == pytest.approx(priced["changes_earlier"], rel=1e-5)
+        assert found["new"] == pytest.approx(priced["changed_by_earlier"], rel=1e-5)
 
 
 def test_edits_that_read_apart_do_not_interfere_and_the_opposite_of_one_undoes_it() -> None:
@@ -87,7 +102,7 @@ def test_edits_that_read_apart_do_not_interfere_and_the_opposite_of_one_undoes_i
     B = random_change(o_proj, 1).update.B
     one, apart = (Change(o_proj, LowRank(B, basis[index : index + 1])) for index in range(2))
     elsewhere = random_change(find_pathways(TINY["llama"]()).select(["o_proj"], [1])[0])
-    table = interference({"one": [one], "apart": [apart], "minus": [one.scaled(-1)], "elsewhere": [elsewhere]})
+    table = interference_table({"one": [one], "apart": [apart], "minus": [one.scaled(-1)], "elsewhere": [elsewhere]})
     found = table.set_index(["entry", "other"])["interference"]
     assert found["one", "apart"] < 1e-6 and found["one", "minus"] == pytest.approx(1)
     assert found["one", "elsewhere"] == 0
@@ -134,13 +149,9 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ledger, Loaded]:
         [("first", ["o_proj"]), ("second", ["o_proj", "down_proj"]), ("third", ["q_proj"])]
     ):
         changes = random_changes(loaded.pathways.select(roles, [0]), seed=seed)
-        run = RunFolder(place / f"run-{name}")
-        wrapped = attach(model, changes)
-        about = {"edit": {"kind": "associate", "name": name}}
-        save_edit(wrapped, changes, run.adapter, base=found.base, tokenizer=loaded.tokenizer, about=about)
-        detach(wrapped)
+        run = _run_of(place / f"run-{name}", changes, found, loaded)
         facts = [FACTS[name]] if name in FACTS else []
-        found.add(kind="associate", title=name, run=with_papers(run), name=name, facts=facts)
+        found.add(kind="associate", title=name, run=run, name=name, facts=facts)
     return found, loaded
 
 
@@ -194,17 +205,62 @@ def test_what_can_not_be_stacked_is_refused_before_the_base_is_loaded(
         ([], "full", None, "not an empty folder"),
         ([], "full/mine.txt", None, "not an empty folder"),
         ([], "new", 0, "rank 0"),
+        (["first", "third", "first"], "new", None, "'first' is named 2 times"),
+        ([], "full/mine.txt/new", None, r"can not be written \(Not a directory\).*another folder \(--to\)"),
     ]:
         with pytest.raises(EditError, match=said):
             stack(found, names, tmp_path / to, rank=rank)
+    with pytest.raises(EditError, match="name 'a b': expected up to 60 letters"):
+        stack(found, [], tmp_path / "new", name="a b")
     empty = open_ledger(tmp_path / "none", found.base)
     with pytest.raises(EditError, match="no edit of the ledger"):
         stack(empty, [], tmp_path / "new")
     assert not (tmp_path / "new").exists() and (tmp_path / "full" / "mine.txt").read_text() == "mine"
 
 
-def _by_key(changes) -> dict:
-    return {(change.projection.layer, change.projection.role): change for change in changes}
+def test_a_disk_that_fills_while_a_stack_is_written_leaves_nothing(
+    ledger: tuple[Ledger, Loaded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors reports it by a kind of its own."""
+    found, loaded = ledger
+
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("readwrite_edit.adapter.save.save_file", full)
+    with pytest.raises(EditError, match=r"out can not be written \(No space left on device\): free space"):
+        stack(found, [], tmp_path / "out", loaded=loaded, certify=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_change_is_in_force_once_however_it_is_factored(ledger: tuple[Ledger, Loaded], tmp_path: Path) -> None:
+    found, loaded = ledger
+    (first,) = random_changes(loaded.pathways.select(["o_proj"], [0]), seed=0)
+    refactored = Change(first.projection, LowRank(first.update.B * 3, first.update.A / 3))
+    halves = [first.scaled(0.5), first.scaled(0.5)]
+    for number, changes in enumerate([[refactored], halves]):
+        with pytest.raises(EditError, match=r"the same change as 'first' .*would count twice.*edit undo first"):
+            found.add(kind="steer", title="again", run=_run_of(tmp_path / f"{number}", changes, found, loaded))
+    for number, changes in enumerate([[first.scaled(1.01)], random_changes([first.projection], seed=9)]):
+        found.add(
+            kind="steer", title="", name=f"x{number}", run=_run_of(tmp_path / f"x{number}", changes, found, loaded)
+        )
+        found.undo(f"x{number}")
+    found.undo("first")
+    found.add(kind="steer", title="again", name="again", run=_run_of(tmp_path / "again", [refactored], found, loaded))
+    with pytest.raises(EditError, match="the same change as 'again'"):
+        found.redo("first")
+    found.undo("again")
+    found.redo("first")
+
+
+def _run_of(place: Path, changes, found: Ledger, loaded: Loaded) -> RunFolder:
+    run = RunFolder(place)
+    wrapped = attach(loaded.model, changes)
+    about = {"edit": {"kind": "steer", "name": place.name}}
+    save_edit(wrapped, changes, run.adapter, base=found.base, tokenizer=loaded.tokenizer, about=about)
+    detach(wrapped)
+    return with_papers(run)
 
 
 def _read(folder: Path, loaded: Loaded):

@@ -219,7 +219,7 @@ def test_a_run_does_not_mix_arms_of_another_start(place: Path, tmp_path: Path, n
     ("options", "message"),
     [
         ({"grades": (0.0, 0.0, 1.0)}, "each may be named once"),
-        ({"grades": (0.0, 1.5)}, "less than or equal to 1"),
+        ({"grades": (0.0, 1.5)}, "at most 1.0"),
         ({"keep_arms": ("0.5:0",), "grades": (0.0, 1.0)}, "0.5:0 is no arm"),
         ({"keep_arms": ("one:0",)}, "keep_arms"),
         ({"seeds": ()}, "seeds"),

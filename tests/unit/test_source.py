@@ -13,9 +13,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers.utils import logging as transformers_logging
 
+from readwrite_edit.cache import cache_folder
 from readwrite_edit.errors import ModelError
 from readwrite_edit.models import conversion, source
-from readwrite_edit.models.conversion import cache_folder, converted
+from readwrite_edit.models.conversion import converted
 from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.loading import build_meta_model, load_config, load_model, load_tokenizer
 from readwrite_edit.models.pathways import find_pathways

@@ -12,18 +12,20 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from readwrite_edit.errors import DataError
-from readwrite_edit.models.pathways import find_pathways
+from readwrite_edit.models.pathways import Projection, find_pathways
 from readwrite_edit.statistics import (
     Moments,
     Statistics,
     StatisticsStore,
+    cached,
+    chat_sequences,
     collect_token_statistics,
     mix,
     prose_sequences,
     statistics_key,
     take_tokens,
 )
-from tests.tiny_models import TINY
+from tests.tiny_models import TINY, tiny_tokenizer
 
 
 def sequences() -> list[list[int]]:
@@ -47,6 +49,14 @@ def test_every_piece_of_a_text_begins_as_the_tokenizer_begins_texts() -> None:
         [1, 101],
         [1, 102],
     ]  # type: ignore[arg-type]
+
+
+def test_a_text_longer_than_the_model_reads_is_cut_and_no_news() -> None:
+    tokenizer, text = tiny_tokenizer(), "the cat sat " * 200
+    assert len(text) > tokenizer.model_max_length
+    chats = chat_sequences([[{"role": "user", "content": text}]], tokenizer, max_length=20)
+    assert [len(piece) for piece in (*chats, *prose_sequences([text], tokenizer, max_length=20)[:1])] == [20, 20]
+    assert not tokenizer.deprecation_warnings, "transformers warns of a length here"
 
 
 def test_a_sequence_without_room_for_text_is_refused() -> None:
@@ -111,6 +121,28 @@ def test_stored_statistics_come_back_bit_for_bit(tmp_path: Path, options: dict) 
     store.save("key", found)
     assert_same(store.load("key", centred=found.centred), found)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["key.safetensors"]
+
+
+def test_a_set_of_sites_collects_only_what_an_earlier_one_lacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, said, asked = TINY["llama"](), [], []
+    monkeypatch.setattr(cached, "collect_token_statistics", lambda *given, **how: (
+        asked.append([one.site for one in given[2]]), collect_token_statistics(*given, **how)
+    )[1])  # fmt: skip
+    down = find_pathways(model).select(["down_proj"])
+
+    def found(projections: list[Projection], **how: bool) -> Statistics:
+        kept = {"store": StatisticsStore(tmp_path), "weights_hash": "w", "title": "text", "rank": 4, "batch_size": 4}
+        return cached.cached_statistics(model, sequences(), projections, **kept, **how, say=said.append)
+
+    first, both = found([down[1]]), found([*down, down[0]])
+    assert_same(both, collect_token_statistics(model, sequences(), down, batch_size=4))
+    assert_same(found([down[1]], centred=True), Statistics(first.sites, first.tokens, True))
+    assert list(both.sites) == [one.site for one in down] and both.tokens == first.tokens
+    assert asked == [[down[1].site], [down[0].site, down[0].site]]
+    origins = ["1 sites, collected", "2 sites, 1 of them from the cache", "1 sites, from the cache"]
+    assert all(origin in line for origin, line in zip(origins, said, strict=True))
 
 
 def test_a_stored_file_that_was_damaged_counts_as_absent(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 }
 _NESTED = "requested_rewrite"
 _LISTS = ("paraphrases", "locality")
+_FIELDS = {other: name for name, names in _NAMES.items() for other in names}
+_ALIKE = 0.85  # share of letters at which a field is taken for a misspelt one; CounterFact's own others are below
 
 
 def read_facts(settings: Associate) -> tuple[tuple[Fact, ...], tuple[str, ...]]:
@@ -36,7 +39,7 @@ def read_facts(settings: Associate) -> tuple[tuple[Fact, ...], tuple[str, ...]]:
         settings: With facts, a file of them, or one in the short form.
 
     Returns:
-        The facts, and notes on what was merged.
+        The facts, and notes on what was merged and on subjects that stand in their prompt several times.
 
     Raises:
         DataError: The file can not be read, or some facts are bad (the first few are explained).
@@ -70,7 +73,7 @@ def filled(prompt: str, subject: str) -> tuple[str, int]:
     """
     if SLOT in prompt:
         return prompt.replace(SLOT, subject, 1), prompt.index(SLOT)
-    words = [match.start() for match in re.finditer(rf"(?<!\w){re.escape(subject)}(?!\w)", prompt)]
+    words = _whole_words(prompt, subject)
     start = words[-1] if words else prompt.rfind(subject)
     if start < 0:
         raise BadRowError(
@@ -78,6 +81,11 @@ def filled(prompt: str, subject: str) -> tuple[str, int]:
             f"or {SLOT} in its place"
         )
     return prompt, start
+
+
+def _whole_words(prompt: str, subject: str) -> list[int]:
+    """Where a subject begins in a prompt, as words of its own."""
+    return [match.start() for match in re.finditer(rf"(?<!\w){re.escape(subject)}(?!\w)", prompt)]
 
 
 def _rows(settings: Associate) -> tuple[str, Iterable[Record]]:
@@ -95,7 +103,7 @@ def _rows(settings: Associate) -> tuple[str, Iterable[Record]]:
 
 
 def _fact(row: Mapping[str, Any]) -> Fact:
-    """A fact from a row with any of the known names; other columns are passed over.
+    """A fact from a row with any of the known names; other columns are passed over, unless one seems misspelt.
 
     Raises:
         BadRowError: What is wrong with it.
@@ -109,10 +117,21 @@ def _fact(row: Mapping[str, Any]) -> Fact:
             key = known[0]
             values[name] = _texts(key, given[key]) if name in _LISTS else _text(key, given[key])
     missing = [name for name in ("prompt", "subject", "target") if name not in values]
+    misspelt = [f"did you mean {near} by {short(field)}?" for field, near in _misspelt(given, values)]
     if missing:
         fields = ", ".join(map(str, row)) or "none"
-        raise BadRowError(f"no {' and no '.join(missing)} (its fields: {short(fields)})")
+        raise BadRowError("; ".join([f"no {' and no '.join(missing)} (its fields: {short(fields)})", *misspelt]))
+    if misspelt:
+        raise BadRowError(f"unknown field: {'; '.join(misspelt)}")
     return Fact(**values)
+
+
+def _misspelt(given: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Fields that look like one that the row lacks, with that one's name; the id of a text is no text."""
+    for field in given:
+        near = get_close_matches(field, _FIELDS, n=1, cutoff=_ALIKE)
+        if near and field not in _FIELDS and not field.endswith("_id") and _FIELDS[near[0]] not in values:
+            yield field, near[0]
 
 
 def _text(key: str, value: Any) -> str:
@@ -164,8 +183,17 @@ def _distinct(found: Iterable[tuple[str, Fact]]) -> tuple[tuple[Fact, ...], tupl
         merged += 1
         known[question] = first, _joined(earlier, fact)
     facts = tuple(fact for _, fact in known.values())
-    notes = (f"{merged} of {len(facts) + merged} facts repeat another one and were merged with it",) if merged else ()
-    return facts, notes
+    notes = [f"{merged} of {len(facts) + merged} facts repeat another one and were merged with it"] if merged else []
+    return facts, (*notes, *_repeated_subjects(facts))
+
+
+def _repeated_subjects(facts: Sequence[Fact]) -> Iterator[str]:
+    """A note where a subject stands in its prompt more than once and no place was chosen."""
+    several = [fact for fact in facts if SLOT not in fact.prompt and len(_whole_words(fact.prompt, fact.subject)) > 1]
+    if several:
+        first = f"subject {short(several[0].subject)} stands in {short(several[0].prompt)} more than once"
+        others = f" (as in {len(several) - 1} more of the facts)" if len(several) > 1 else ""
+        yield f"{first}{others}: its last place is taken; write {SLOT} in the prompt to choose another"
 
 
 def _joined(first: Fact, second: Fact) -> Fact:

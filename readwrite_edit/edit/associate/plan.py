@@ -212,8 +212,4 @@ def _of_forms(settings: Associate, forms: Sequence[Form]) -> Iterator[str]:
                 f"{settings.preserve_energy:g} of the preserved texts' energy and are not read"
             )
         else:
-            metric = form.metric
-            yield (
-                f"{place}: {ridge}; C of {metric.tokens} tokens is shrunk by ρ = {metric.shrinkage:.3g} towards its "
-                f"mean eigenvalue (condition {metric.raw_condition:.2g} → {metric.condition:.2g})"
-            )
+            yield f"{place}: {ridge}"

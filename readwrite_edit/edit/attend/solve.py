@@ -58,12 +58,17 @@ def solve_output(
         missing = wanted - scores
         if bool((missing.abs() <= close).all()):
             return Solved(writes, steps)
-        better = _better(read, writes, _step(slopes, missing, blocks), wanted, missing)
+        step = _step(slopes, missing, blocks)
+        better = _better(read, writes, step, wanted, missing)
         if better is None and bool((missing.abs() <= close + _NOISE * rounding).all()):
             return Solved(writes, steps)  # in half precision no step is nearer than this
         if better is None:
             break
         writes, scores, slopes = better
+    if not bool(read(writes + step)[0].isfinite().all()):
+        raise EditError(
+            f"a change of the score by {change:+g} overflows the numbers that the model computes in; ask for less"
+        )
     reached = ", ".join(f"{value:+.3g}" for value in (scores - first).tolist())
     raise EditError(
         f"a change of the score by {change:+g} is out of reach here (the model bounds its scores, by norms of queries "
@@ -79,7 +84,8 @@ def _better(
         factor = 0.5**halving
         tried = writes + factor * step
         scores, slopes = read(tried)
-        if float((wanted - scores).norm()) <= (1 - 0.1 * factor) * float(missing.norm()):
+        nearer = float((wanted - scores).norm()) <= (1 - 0.1 * factor) * float(missing.norm())
+        if nearer and bool(scores.isfinite().all()):
             return tried, scores, slopes
     return None
 

@@ -13,6 +13,7 @@ from readwrite_edit.edit.controls.families import Control, Family, families_of
 from readwrite_edit.edit.controls.parts import Part, parts_of
 from readwrite_edit.edit.controls.tables import controls_table, effects_table, verdict
 from readwrite_edit.edit.intervals import Array
+from readwrite_edit.edit.measure.finite import require_finite
 from readwrite_edit.edit.plan import Effect, Plan
 
 _FACTOR_BYTES = 1 << 28  # of the factors of all controls that are made at a time
@@ -38,15 +39,9 @@ class Compared:
     notes: tuple[str, ...] = ()
     verdict: str = _NO_CONTROLS
 
-    def with_cost(self, figures: Mapping[str, float]) -> Compared:
-        """The same with the KL on each neutral text in the verdict.
-
-        Args:
-            figures: Of the measurements; those named ``kl_TEXT`` are told.
-        """
-        costs = [f"{kl:.2g} on {name[3:]}" for name, kl in figures.items() if name.startswith("kl_")]
-        told = f"cost: KL to the base {', '.join(costs)} (nats per token)" if costs else "its cost was not measured"
-        return replace(self, verdict=f"{self.verdict}; {told}")
+    def with_cost(self, cost: str) -> Compared:
+        """The same with what the edit cost, in words, behind the verdict."""
+        return replace(self, verdict=f"{self.verdict}; {cost}")
 
 
 def compare(context: Context, plan: Plan, *, advance: Advance | None = None) -> Compared:
@@ -64,6 +59,7 @@ def compare(context: Context, plan: Plan, *, advance: Advance | None = None) -> 
 
     Raises:
         DataError: There are no statistics of what the edit reads.
+        RunError: The edited model's outputs are not finite.
     """
     settings = context.recipe.controls
     if settings.count == 0:
@@ -74,6 +70,7 @@ def compare(context: Context, plan: Plan, *, advance: Advance | None = None) -> 
     tested = parts_of(context, plan)
     families, notes = families_of(context, tested, settings)
     effect = plan.effect.measure([plan.changes])[0].double().numpy()
+    require_finite(float(effect.sum()), "behind the prompts that controls are compared on")
     found: list[tuple[Control, Array]] = []
     total = sum(family.total for family in families)
     for controls in _made(families, settings.per_pass or _at_a_time(tested)):

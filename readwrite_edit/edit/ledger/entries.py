@@ -6,14 +6,12 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$"
+from readwrite_edit.edit.ledger.naming import Name
+
 _BLOCK_BYTES = 1 << 20
-
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
 class _Strict(BaseModel):
@@ -82,6 +80,11 @@ class Entry(_Strict):
         """Whether it gives another target to a question that one of the facts answers."""
         answers = {fact.question: fact.answer for fact in self.facts}
         return any(answers.get(fact.question, fact.answer) != fact.answer for fact in facts)
+
+    def made_of(self, facts: Iterable[Fact]) -> Fact | None:
+        """The first of the facts that it makes too; None where it makes none of them."""
+        answers = {(fact.question, fact.answer) for fact in self.facts}
+        return next((fact for fact in facts if (fact.question, fact.answer) in answers), None)
 
 
 def as_facts(facts: Iterable[Fact | Mapping[str, str]]) -> tuple[Fact, ...]:

@@ -1,4 +1,4 @@
-"""One writer at a time: a change of a ledger takes moments, so others wait for it."""
+"""One writer at a time: a change of a ledger takes moments, so others wait for it; and a disk that refuses."""
 
 from __future__ import annotations
 
@@ -47,3 +47,18 @@ def _acquire(lock: RunLock, folder: Path) -> None:
             if time.monotonic() > deadline:
                 raise EditError(f"the ledger {folder} is being written by another process: {error}") from None
         time.sleep(_EVERY_S)
+
+
+def unwritable(folder: Path, error: Exception, state: str = "") -> EditError:
+    """The error to raise where a ledger's disk refuses.
+
+    Args:
+        folder: Of the ledger, or of ledgers.
+        error: What it said.
+        state: Of the ledger now, for the message.
+    """
+    reason = getattr(error, "strerror", None) or error
+    return EditError(
+        f"the ledger {folder} can not be written ({reason}){state}: free space there or give access to it, or name "
+        "another folder (--ledger)"
+    )

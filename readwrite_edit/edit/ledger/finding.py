@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
-from readwrite_edit.edit.ledger.base import Base
 from readwrite_edit.edit.ledger.document import FILE, Document
 from readwrite_edit.edit.ledger.store import Ledger, check_base, read_ledger
+from readwrite_edit.errors import EditError
+from readwrite_edit.models.identity import Base, named
+from readwrite_edit.models.source import ModelSource
 
 
 def find_ledgers(root: Path) -> tuple[Path, ...]:
-    """Folders of ledgers under a root, sorted; the root itself where it is one."""
-    if (root / FILE).is_file():
+    """Folders of ledgers under a root, sorted; the root itself where it is one. What is in them is not looked at."""
+    if (root / FILE).exists():
         return (root,)
     if not root.is_dir():
         return ()
-    return tuple(sorted(path for path in root.iterdir() if (path / FILE).is_file()))
+    return tuple(sorted(path for path in root.iterdir() if (path / FILE).exists()))
+
+
+def ledgers_of(root: Path, source: ModelSource, *, dtype: str, quantization: str | None) -> tuple[Ledger, ...]:
+    """Ledgers that may be a model's, as far as can be told without its weights.
+
+    Those that can not be read are left out: :func:`open_ledger` refuses the one that is the model's.
+
+    Args:
+        root: Folder of ledgers; need not exist.
+        source: The model.
+        dtype: As in a recipe; ``auto`` for any.
+        quantization: As in a recipe.
+    """
+    found = []
+    for folder in find_ledgers(root):
+        with suppress(EditError):
+            ledger = read_ledger(folder)
+            base = ledger.base
+            if (base.source, base.quantization) == (named(source), quantization) and dtype in ("auto", base.dtype):
+                found.append(ledger)
+    return tuple(found)
 
 
 def open_ledger(root: Path, base: Base) -> Ledger:

@@ -11,16 +11,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from readwrite_edit.durable import finite_or_none, whole_folder
-from readwrite_edit.edit.ledger.base import Base
+from readwrite_edit.durable import finite_or_none, try_writing, whole_folder
+from readwrite_edit.edit.ledger.agreement import check_facts, same_change
 from readwrite_edit.edit.ledger.document import FILE, Document, read_document, write_document
 from readwrite_edit.edit.ledger.entries import Entry, Fact, adapter_hash, as_facts, utc_now
-from readwrite_edit.edit.ledger.exclusive import exclusively
+from readwrite_edit.edit.ledger.exclusive import exclusively, unwritable
+from readwrite_edit.edit.ledger.naming import check_name, free_name, is_taken, listed, meant
+from readwrite_edit.edit.ledger.sameness import same_adapter
 from readwrite_edit.errors import EditError
+from readwrite_edit.models.identity import Base
 from readwrite_edit.runs.folder import FolderError, RunFolder
 
 if TYPE_CHECKING:
@@ -49,6 +51,11 @@ class Ledger:
         """The edits in force."""
         return tuple(entry for entry in self.entries if entry.active)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all edits, in their order."""
+        return tuple(entry.name for entry in self.entries)
+
     def entry(self, name: str) -> Entry:
         """An edit by its name.
 
@@ -58,27 +65,44 @@ class Ledger:
         for entry in self.entries:
             if entry.name == name:
                 return entry
-        names = [entry.name for entry in self.entries]
-        near = get_close_matches(name, names, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        there = f"it has {', '.join(names[:20])}{', …' if len(names) > 20 else ''}" if names else "it is empty"
+        hint = meant(name, self.names)
+        there = f"it has {listed(self.names)}; readwrite-edit edit ls shows them" if self.entries else "it is empty"
         raise EditError(f"no edit '{name}' in the ledger {self.folder}; {hint}{there}")
 
     def check_free(self, name: str) -> None:
-        """Refuse a name that an edit has.
+        """Refuse a name that an edit has, or that none may have.
 
         Raises:
-            EditError: It is taken.
+            EditError: It is taken, or not of the form.
         """
-        if any(entry.name.casefold() == name.casefold() for entry in self.entries):
+        check_name(name)
+        if is_taken(name, self.names):
             raise EditError(
                 f"an edit '{name}' is in the ledger {self.folder}: give another name, or none (ledger.name)"
             )
 
-    def contradicting(self, facts: Iterable[Fact | Mapping[str, str]]) -> tuple[Entry, ...]:
-        """Edits in force that give another target to the prompt and subject of one of the facts."""
-        asked = as_facts(facts)
-        return tuple(entry for entry in self.active if entry.contradicts(asked))
+    def check_facts(self, facts: Iterable[Fact | Mapping[str, str]], otherwise: str = "") -> None:
+        """Refuse facts that an edit in force contradicts, or makes already.
+
+        Args:
+            facts: Of an edit that is to be in force too.
+            otherwise: What else the user can do, for the message.
+
+        Raises:
+            EditError: They can not be in force together.
+        """
+        check_facts(self.active, as_facts(facts), otherwise)
+
+    def check_writable(self) -> None:
+        """Refuse a ledger that can not be written, by trying; nothing is left behind.
+
+        Raises:
+            EditError: The disk refuses.
+        """
+        try:
+            try_writing(self.folder)
+        except OSError as error:
+            raise unwritable(self.folder, error) from error
 
     def path_of(self, entry: Entry) -> Path:
         """Folder of an edit: ``adapter/``, ``recipe.yaml``, ``summary.json``."""
@@ -138,16 +162,16 @@ class Ledger:
             The entry.
 
         Raises:
-            EditError: The name is taken, the edit contradicts one in force, or the ledger can not be written; it is
-                as it was then.
+            EditError: The name is taken, the edit contradicts one in force or is the same, or the ledger can not be
+                written; it is as it was then.
         """
         given = as_facts(facts)
         with self._changing():
             if name is not None:
                 self.check_free(name)
-            self._check_agreement(given)
+            self._check_agreement(given, run.adapter)
             entry = Entry(
-                name=name or self._free_name(kind),
+                name=name or free_name(kind, self.names),
                 kind=kind,
                 title=title,
                 created=utc_now(),
@@ -170,21 +194,22 @@ class Ledger:
         """
         with self._changing():
             if not self.entry(name).active:
-                raise EditError(f"'{name}' is undone already: readwrite-edit edit redo {name} puts it back")
+                raise EditError(
+                    f"'{name}' is undone already: readwrite-edit edit redo {name} puts it back{self._others()}"
+                )
             return self._set_active(name, False)
 
     def redo(self, name: str) -> Entry:
         """Put an edit back in force.
 
         Raises:
-            EditError: There is none of this name, it is in force, is damaged, or contradicts one in force.
+            EditError: There is none of this name, it is in force, is damaged, contradicts one in force or is the same.
         """
         with self._changing():
             entry = self.entry(name)
             if entry.active:
                 raise EditError(f"'{name}' is in force already: readwrite-edit edit undo {name} takes it out")
-            self._check_agreement(entry.facts)
-            self.adapter_of(entry)
+            self._check_agreement(entry.facts, self.adapter_of(entry))
             return self._set_active(name, True)
 
     def _set_active(self, name: str, active: bool) -> Entry:
@@ -193,26 +218,23 @@ class Ledger:
         )
         return self.entry(name)
 
-    def _check_agreement(self, facts: Iterable[Fact]) -> None:
-        for entry in self.contradicting(facts):
-            raise EditError(
-                f"this contradicts '{entry.name}' ({entry.title}), which is in force: take that out first with "
-                f"readwrite-edit edit undo {entry.name}"
-            )
+    def _check_agreement(self, facts: Iterable[Fact], adapter: Path) -> None:
+        self.check_facts(facts)
+        for entry in self.active:
+            if same_adapter(adapter, self.path_of(entry) / "adapter"):
+                raise same_change(entry)
 
-    def _free_name(self, kind: str) -> str:
-        taken = {entry.name.casefold() for entry in self.entries}
-        stem, number = kind.replace("_", "-"), len(self.entries) + 1
-        while f"{stem}-{number}".casefold() in taken:
-            number += 1
-        return f"{stem}-{number}"
+    def _others(self) -> str:
+        return f"; in force: {listed(entry.name for entry in self.active)}" if self.active else "; no edit is in force"
 
     def _keep(self, entry: Entry, run: RunFolder) -> None:
         """Folder first, then the file that names it; without the second, the first is taken back."""
         folder = self.path_of(entry)
         try:
             with whole_folder(folder) as temporary:
-                shutil.copytree(run.adapter, temporary / "adapter")
+                (temporary / "adapter").mkdir()
+                for path in filter(Path.is_file, run.adapter.iterdir()):
+                    shutil.copyfile(path, temporary / "adapter" / path.name)
                 shutil.copyfile(run.recipe, temporary / "recipe.yaml")
                 shutil.copyfile(run.summary, temporary / "summary.json")
             self._write((*self.entries, entry))
@@ -236,8 +258,7 @@ class Ledger:
                 self._sweep()
                 yield
         except (OSError, FolderError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise EditError(f"the ledger {self.folder} can not be written ({reason}); it is as it was") from error
+            raise unwritable(self.folder, error, "; it is as it was") from error
 
     def _refresh(self) -> None:
         if (self.folder / FILE).exists():

@@ -26,17 +26,28 @@ class Measured:
         figures: Name to number: each metric after the edit, ``kl_TEXT`` and ``perplexity_TEXT``.
         generations: ``prompt``, ``before`` and ``after``, side by side.
         notes: What was not measured, and why.
+        certified: Whether the edit is one that is certified and measured.
     """
 
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
     generations: Sequence[Mapping[str, str]] = ()
     notes: tuple[str, ...] = ()
+    certified: bool = True
+
+    @property
+    def cost(self) -> str:
+        """KL to the base on each neutral text, as the verdict tells it."""
+        told = [f"{kl:.2g} on {name[3:]}" for name, kl in self.figures.items() if name.startswith("kl_")]
+        if told:
+            return f"cost: KL to the base {', '.join(told)} (nats per token)"
+        why = "no neutral text was read" if self.certified else "measure.certify: false"
+        return f"its cost was not measured ({why})"
 
     @classmethod
     def nothing(cls) -> Measured:
-        """For an edit that is not measured."""
-        return cls(notes=("nothing was measured (measure.certify: false)",))
+        """For an edit that is neither certified nor measured; its price says so."""
+        return cls(certified=False)
 
 
 def measure(context: Context, plan: Plan, model: PeftModel) -> Measured:
@@ -49,6 +60,7 @@ def measure(context: Context, plan: Plan, model: PeftModel) -> Measured:
 
     Raises:
         DataError: A neutral text is missing or empty.
+        RunError: The edited model's outputs are not finite.
     """
     tables: dict[str, pd.DataFrame] = {}
     figures: dict[str, float] = {}

@@ -13,6 +13,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from readwrite_edit.edit.measure.finite import require_finite
 from readwrite_edit.edit.passes import logits_in_parts, padded, padded_groups
 from readwrite_edit.edit.plan import Prompt
 from readwrite_edit.interventions.forward import final_hidden
@@ -55,9 +56,13 @@ def prompts_table(model: PeftModel, tokenizer: PreTrainedTokenizerBase, prompts:
         model: With the edit as its adapter.
         tokenizer: Writes tokens as text.
         prompts: What to measure on.
+
+    Raises:
+        RunError: The edited model's outputs are not finite.
     """
     readings = [_reading(prompt, tokens) for prompt in prompts for tokens in (prompt.target, prompt.true)]
     scores = _scores(model, readings)
+    require_finite(float(scores.kl.sum()), "behind the edit's prompts")
     starts = [0]
     for reading in readings:
         starts.append(starts[-1] + len(reading.tokens))

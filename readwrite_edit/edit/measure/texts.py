@@ -14,8 +14,9 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from readwrite_edit.align.evaluation import text_metrics
-from readwrite_edit.align.texts import load_text, supports_chat
+from readwrite_edit.align.texts import check_text, load_text, supports_chat
 from readwrite_edit.edit.context import Context
+from readwrite_edit.edit.measure.finite import require_finite
 from readwrite_edit.edit.overlaps import by_matrix
 from readwrite_edit.geometry import LowRank, output_energy
 from readwrite_edit.interventions.changes import Change
@@ -35,6 +36,16 @@ class OnTexts:
     notes: tuple[str, ...] = ()
 
 
+def check_texts(context: Context) -> None:
+    """Refuse neutral texts that can not be read, before anything is measured or without measuring anything.
+
+    Raises:
+        DataError: A text is missing, unreadable or empty.
+    """
+    for text in context.recipe.measure.texts if context.recipe.measure.tokens else ():
+        check_text(text)
+
+
 def measure_texts(context: Context, changes: Sequence[Change], model: PeftModel) -> OnTexts:
     """Read each neutral text once with the edit and once without.
 
@@ -45,6 +56,7 @@ def measure_texts(context: Context, changes: Sequence[Change], model: PeftModel)
 
     Raises:
         DataError: A text is missing or empty.
+        RunError: The edited model's outputs are not finite on a text.
     """
     options, matrices = context.recipe.measure, list(by_matrix(changes).values())
     texts, damage, notes = [], [], []
@@ -55,6 +67,7 @@ def measure_texts(context: Context, changes: Sequence[Change], model: PeftModel)
         sequences = load_text(text, context.tokenizer, tokens=options.tokens, max_length=_MAX_LENGTH)
         with added_energy(model, matrices, first_position=context.recipe.statistics.first_position) as energy:
             found = text_metrics(model, sequences, progress=context.session.advance)
+        require_finite(found["kl"], f"on the text '{text.name}'")
         texts.append(
             {
                 "text": text.name,

@@ -42,7 +42,7 @@ def plan_project(context: Context) -> Plan:
         raise EditError("the recipe has no section project")
     chosen = context.pathways.select(settings.modules, None if settings.layers == "all" else settings.layers)
     if settings.concept is not None:
-        return _erasing(context, settings, settings.concept, chosen)
+        return _erasing(context, settings, settings.concept.direction, chosen)
     if settings.direction is None:
         raise EditError("project: expected a direction or a concept")
     return _projecting(context, settings, settings.direction, chosen)

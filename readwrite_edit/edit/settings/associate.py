@@ -83,5 +83,6 @@ class Associate(Intervention):
             raise conflict(["facts", *single], "expected either facts or prompt, subject and target")
         if self.facts is None and len(single) < 3:
             missing = [name for name in ("prompt", "subject", "target") if name not in single]
-            raise conflict(missing, f"missing {', '.join(missing)}; expected facts, or prompt, subject and target")
+            why = f"missing {', '.join(missing)}; expected facts, or prompt, subject and target"
+            raise conflict([*missing, "facts"], why)
         return self

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
+from readwrite_edit.edit.ledger.naming import NAME_FORM, Name
 from readwrite_edit.recipe.section import Count, Fraction, OneOrMany, Section, Seed, Text
 from readwrite_edit.recipe.sections import HELD_OUT_PROSE_AND_CHAT, PROSE_AND_CHAT, Texts
 
+MOST_CONTROLS = 9999
 POSITIONAL: Any = {"positional": True}
 WriteRole = Literal["o_proj", "down_proj"]
 Layer = Annotated[int, Field(ge=0, lt=1024)]
@@ -64,13 +67,25 @@ class Measure(Section):
     )
 
 
+def _few(count: int) -> int:
+    if count > MOST_CONTROLS:
+        why = f"each is measured as an edit of its own, and so many show p-values down to 1/{MOST_CONTROLS + 1}"
+        raise PydanticCustomError("controls", "{message}", {"message": f"expected at most {MOST_CONTROLS}: {why}"})
+    return count
+
+
+_Few = AfterValidator(_few), Field(json_schema_extra={"maximum": MOST_CONTROLS})
+
+
 class Controls(Section):
     """Matched edits that did not have to work, beside which the edit is ranked."""
 
-    count: Annotated[int, Field(ge=0)] = Field(
-        default=99, description="Random directions of each matching; 0 switches all controls off."
+    count: Annotated[int, Field(ge=0), *_Few] = Field(
+        default=99, description="Random directions of each matching, at most 9999; 0 switches all controls off."
     )
-    others: Count = Field(default=4, description="Edits of each further family of controls.")
+    others: Annotated[int, Field(ge=1), *_Few] = Field(
+        default=4, description="Edits of each further family of controls, at most 9999."
+    )
     per_pass: Count | None = Field(default=None, description="Edits in a forward pass; null: as many as is quick.")
     seed: Seed = Field(default=0, description="Seed of every control.")
 
@@ -79,7 +94,7 @@ class Ledger(Section):
     """Where the edit is entered."""
 
     folder: Text = Field(default="edits", description="Folder of ledgers, one folder a model.")
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$")] | None = Field(
-        default=None, description="Name of the entry; by default the kind of edit and a number."
+    name: Name | None = Field(
+        default=None, description=f"Name of the entry, {NAME_FORM}; by default the kind of edit and a number."
     )
     enter: bool = Field(default=True, description="Enter the edit; false leaves it in its run folder alone.")

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from readwrite_edit.edit.settings.base import Intervention
-from readwrite_edit.edit.settings.sources import Direction
+from readwrite_edit.edit.settings.sources import Concept, Direction
 from readwrite_edit.recipe.adapter import Layers, Role
 from readwrite_edit.recipe.section import Count, OneOrMany, conflict
 
@@ -19,9 +19,7 @@ class Project(Intervention):
     HELP: ClassVar[str] = "remove, keep or scale a direction, or erase a labelled concept (LEACE)"
 
     direction: Direction | None = Field(default=None, description="Where the direction comes from.")
-    concept: Direction | None = Field(
-        default=None, description="Labelled prompts (positive, negative) of a concept to erase by LEACE."
-    )
+    concept: Concept | None = Field(default=None, description="Labelled prompts of a concept to erase by LEACE.")
     action: Literal["remove", "keep", "scale"] = Field(
         default="remove", description="remove: (I − R Rᵀ); keep: R Rᵀ; scale: the part along R times 'factor'."
     )
@@ -49,10 +47,6 @@ class Project(Intervention):
     def _one_method(self) -> Self:
         if (self.direction is None) == (self.concept is None):
             raise conflict(["direction", "concept"], "expected one of direction and concept")
-        if self.concept is not None and not self.concept.positive:
-            raise conflict(["concept"], "LEACE needs labelled prompts: expected concept.positive and concept.negative")
-        if self.concept is not None and self.concept.layer is not None:
-            raise conflict(["concept"], "LEACE is fitted on each matrix' own vectors; expected no concept.layer")
         if self.concept is not None and self.action != "remove":
             raise conflict(["action", "concept"], f"LEACE erases; expected action remove, not {self.action}")
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -15,6 +15,9 @@ from readwrite_edit.recipe.reading import check_values, parse_as, recipe_text
 from readwrite_edit.recipe.schema import DIALECT
 from readwrite_edit.recipe.yaml_nodes import Path, read_document
 from readwrite_edit.terminal import printable
+
+Option = tuple[Path, str, Any]
+"""An option of the command line: its path in the recipe, its name for messages, and its value; None: not given."""
 
 _OF_ALIGN = {"data", "adapter", "objective", "train"}
 
@@ -36,25 +39,26 @@ def load_edit_recipe(path_or_name: str | FilePath, overrides: Sequence[str] = ()
     return parse_as(EditRecipe, text, source=str(path_or_name), overrides=overrides)
 
 
-def edit_recipe_of(options: Sequence[tuple[Path, str, Any]], overrides: Sequence[str] = ()) -> EditRecipe:
+def edit_recipe_of(kind: str, options: Iterable[Option], overrides: Sequence[str] = ()) -> EditRecipe:
     """An edit's recipe from the command line's short form.
 
     Args:
-        options: Path in the recipe, the option's name for messages, and its value.
+        kind: Of the intervention.
+        options: What the command line has for the recipe.
         overrides: ``key=value`` each, as given with ``--set``.
 
     Raises:
         RecipeError: One line for each problem.
     """
-    value: dict[str, Any] = {}
+    value: dict[str, Any] = {kind: {}}
     origins: dict[Path, Origin] = {(): Origin.option("command line", -1)}
     for position, (path, label, given) in enumerate(options):
-        inner = value
-        for key in path[:-1]:
-            inner = inner.setdefault(str(key), {})
-        inner[str(path[-1])] = given
-        for length in range(1, len(path) + 1):
-            origins.setdefault(path[:length], Origin.option(label, position))
+        origins[path] = Origin.option(label, position)  # also of what was not given: it may be missing
+        if given is not None:
+            inner = value
+            for key in path[:-1]:
+                inner = inner.setdefault(str(key), {})
+            inner[str(path[-1])] = given
     return check_values(EditRecipe, value, origins, overrides)
 
 

@@ -47,13 +47,28 @@ class EditRecipe(Section):
             return value
         return {key: {} if item is None and key in _WITH_DEFAULTS else item for key, item in value.items()}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_intervention(cls, value: Any) -> Any:
+        """Two are one mistake, whatever they lack: said first, and nothing of them."""
+        given = [name for name in INTERVENTIONS if value.get(name) is not None] if isinstance(value, dict) else []
+        if len(given) > 1:
+            raise conflict(given, f"interventions: {', '.join(given)}; expected one of {', '.join(INTERVENTIONS)}")
+        return value
+
     @model_validator(mode="after")
-    def _one_intervention(self) -> Self:
-        given = [name for name in INTERVENTIONS if getattr(self, name) is not None]
-        if len(given) != 1:
-            named = ", ".join(given) or "none"
+    def _some_intervention(self) -> Self:
+        if all(getattr(self, name) is None for name in INTERVENTIONS):
+            raise conflict([*INTERVENTIONS], f"interventions: none; expected one of {', '.join(INTERVENTIONS)}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_name_is_entered(self) -> Self:
+        if self.ledger.name is not None and not self.measure.certify:
             raise conflict(
-                given or ["associate"], f"interventions: {named}; expected one of {', '.join(INTERVENTIONS)}"
+                ["ledger.name", "measure.certify"],
+                "with measure.certify false the edit is not entered in the ledger and has no name there; "
+                "leave one of the two out",
             )
         return self
 

@@ -13,6 +13,24 @@ Prompts = Annotated[tuple[Text, ...], OneOrMany()]
 _OF_PROMPTS = ("format", "positions", "layer")
 
 
+class Concept(Section):
+    """Labelled prompts of a concept."""
+
+    positive: Annotated[Prompts, Field(min_length=1)] = Field(description="Prompts that show the concept.")
+    negative: Annotated[Prompts, Field(min_length=1)] = Field(description="Prompts that do not.")
+    format: Literal["text", "chat"] = Field(
+        default="text", description="text: prompts are read as they are; chat: they are a user's words, to be answered."
+    )
+    positions: Literal["last", "all"] = Field(
+        default="last", description="Tokens of the prompts that are compared: the last one of each, or all."
+    )
+
+    @property
+    def direction(self) -> Direction:
+        """What tells the two kinds of prompts apart, as a direction's source."""
+        return Direction(positive=self.positive, negative=self.negative, format=self.format, positions=self.positions)
+
+
 class Direction(Section):
     """A direction or a small subspace of the side that the edit acts on; give exactly one source."""
 
@@ -45,7 +63,7 @@ class Direction(Section):
         if len(given) != 1:
             named = ", ".join(given) or "none"
             raise conflict(
-                given or ["token"],
+                given or ["token", "file", "positive", "negative", "principal", "prediction"],
                 f"given: {named}; expected exactly one of file, positive with negative, principal, prediction, token",
             )
         if bool(self.positive) != bool(self.negative):

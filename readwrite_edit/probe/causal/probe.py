@@ -8,9 +8,9 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from readwrite_edit.cache import cache_folder
 from readwrite_edit.job.result import Result
 from readwrite_edit.job.session import Session
-from readwrite_edit.models.conversion import cache_folder
 from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.loading import load_model, load_tokenizer
 from readwrite_edit.models.pathways import Pathways, Projection, find_pathways

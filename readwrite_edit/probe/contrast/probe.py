@@ -12,12 +12,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from readwrite_edit.align.preferences import data_hash, load_preferences
 from readwrite_edit.align.tokenised import TokenisedPairs, pair_sequences, tokenise_pairs
+from readwrite_edit.cache import cache_folder
 from readwrite_edit.durable import write_json, write_text
 from readwrite_edit.errors import DataError, ModelError
 from readwrite_edit.job.result import Result
 from readwrite_edit.job.session import Session
 from readwrite_edit.models.architectures import WRITE_ROLES
-from readwrite_edit.models.conversion import cache_folder
 from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.loading import build_meta_model, load_model, load_tokenizer, model_folder
 from readwrite_edit.models.pathways import Pathways, Projection, find_pathways

@@ -13,7 +13,7 @@ from transformers.trainer_callback import PrinterCallback
 from readwrite_edit.align.reference import ReferenceStore
 from readwrite_edit.align.trainer import PreferenceTrainer
 from readwrite_edit.align.trl_names import DPOConfig
-from readwrite_edit.models.conversion import cache_folder
+from readwrite_edit.cache import cache_folder
 
 OPTIMIZERS: Mapping[str, str] = {"adamw": "adamw_torch_fused", "sgd": "sgd"}
 

@@ -144,7 +144,7 @@ def _check_descent(
     if known and statistics.median(known) < _UNRELATED_COSINE:
         raise ModelError(
             f"{tuned.name} does not descend from {base.name}: their weights have a cosine of "
-            f"{statistics.median(known):.2f}, expected near 1; name the right base, or measure anyway with --unrelated"
+            f"{statistics.median(known):.2f}, expected near 1; name the right base, or go on with --unrelated"
         )
 
 

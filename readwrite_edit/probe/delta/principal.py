@@ -10,9 +10,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from readwrite_edit.cache import cache_folder
 from readwrite_edit.durable import whole_file
 from readwrite_edit.geometry import eigh_descending
-from readwrite_edit.models.conversion import cache_folder
 from readwrite_edit.statistics import Statistics
 from readwrite_edit.statistics.store import digest_of
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from readwrite_edit.cache import cache_folder
 from readwrite_edit.errors import DataError
 from readwrite_edit.geometry import principal_basis
 from readwrite_edit.job.session import Session
 from readwrite_edit.models.architectures import WRITE_ROLES
-from readwrite_edit.models.conversion import cache_folder
 from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.loading import default_device, load_model, load_tokenizer
 from readwrite_edit.models.pathways import Projection

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from readwrite_edit.errors import RecipeError
+from readwrite_edit.recipe.problems import Origin
+from readwrite_edit.recipe.reading import check_values
 from readwrite_edit.recipe.section import AsTuple, Count, Section, Seed, Text
+from readwrite_edit.recipe.yaml_nodes import Path
 
 POSITIONAL: Any = {"positional": True}
 Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
@@ -36,11 +38,10 @@ class ProbeSettings(Section):
         Raises:
             RecipeError: Every problem, one a line.
         """
-        try:
-            return cls.model_validate({name: value for name, value in values.items() if value is not None})
-        except ValidationError as error:
-            problems = [f"{'.'.join(map(str, item['loc'])) or cls.KIND}: {item['msg']}" for item in error.errors()]
-            raise RecipeError("\n".join(problems)) from error
+        given = {name: value for name, value in values.items() if value is not None}
+        origins: dict[Path, Origin] = {(): Origin.option(cls.KIND, -1)}
+        origins.update({(name,): Origin.option(name, position) for position, name in enumerate(cls.model_fields)})
+        return check_values(cls, given, origins)
 
 
 class TextSettings(ProbeSettings):
