@@ -18,7 +18,7 @@ test: $(VENV)/.ready-to-test lint
 lint: $(VENV)/.ready-to-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy readwrite_edit
+	$(BIN)/mypy readwrite_edit tui
 
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/collect_statistics.py
