@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.binding import BindingType
+from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
-_LEGEND = (
-    "Ages count from a run's last sign. A run is silent when its host is another one and it gave no sign for long."
-)
+from readwrite_edit.tui.actions import bindings_of
+from readwrite_edit.tui.frame import Performing
+from readwrite_edit.tui.key_line import KeyLine
 
 
-class ConfirmDialog(ModalScreen[bool]):
+def fit_text(dialog: ModalScreen[Any], other_lines: int) -> None:
+    """Let the text of a dialog scroll where the terminal has no room for all of it.
+
+    Args:
+        dialog: An open one.
+        other_lines: How many lines its box has beside the text, its frame included.
+    """
+    dialog.query_one(".dialog-text").styles.max_height = max(3, dialog.size.height - other_lines)
+
+
+class ConfirmDialog(Performing, ModalScreen[bool]):
     """Asks one question; gives True only for ``y``."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "answer(True)", "yes", id="confirm.yes"),
-        Binding("n,escape,q", "answer(False)", "no", id="confirm.no"),
-    ]
+    NAME = "confirm"
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("confirm")]
 
     def __init__(self, question: str, command: str) -> None:
         """Take texts that are safe to show: the question, and the command it stands for."""
@@ -33,34 +41,93 @@ class ConfirmDialog(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         """A box with the question, the command and the two keys."""
         with Vertical(classes="dialog"):
-            yield Static(self._question, markup=False)
-            yield Static(self._command, markup=False, classes="dim")
-            yield Static("y  yes        n  no", markup=False)
+            with VerticalScroll(classes="dialog-text"):
+                yield Static(self._question, markup=False)
+                yield Static(f"$ {self._command}" if self._command else "", markup=False, classes="dim")
+            yield KeyLine(alone=True)
 
-    def action_answer(self, answer: bool) -> None:
-        """Close with the answer."""
-        self.dismiss(answer)
+    def on_resize(self) -> None:
+        """Fit the text into the height."""
+        fit_text(self, 6)
+
+    def do_yes(self) -> None:
+        """Close with yes."""
+        self.dismiss(True)
+
+    def do_no(self) -> None:
+        """Close with no."""
+        self.dismiss(False)
 
 
-class HelpDialog(ModalScreen[None]):
-    """The keys that do something on the screen below."""
+class TypedDialog(Performing, ModalScreen[bool]):
+    """Asks one question that a slip of the hand must not answer; gives True only where the given words were typed."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,question_mark,enter", "close", "close", id="help.close"),
-    ]
+    NAME = "typed"
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("typed")]
 
-    def __init__(self, keys: Sequence[tuple[str, str]]) -> None:
-        """Take pairs of a key and what it does."""
+    def __init__(self, question: str, command: str, words: str) -> None:
+        """Take texts that are safe to show: question, command, and the words to type."""
         super().__init__()
-        self._keys = keys
+        self._question, self._command, self._words = question, command, words
+
+    def compose(self) -> ComposeResult:
+        """A box with the question, the command and a line to type in."""
+        with Vertical(classes="dialog"):
+            with VerticalScroll(classes="dialog-text", can_focus=False):
+                yield Static(self._question, markup=False)
+                yield Static(f"$ {self._command}" if self._command else "", markup=False, classes="dim")
+            yield Static(f"To go on, type: {self._words}", markup=False)
+            yield Input(compact=True)
+            yield KeyLine(alone=True)
+
+    def on_resize(self) -> None:
+        """Fit the text into the height."""
+        fit_text(self, 9)
+
+    def on_input_submitted(self) -> None:
+        """Enter in the line."""
+        self.action_perform("typed.yes")
+
+    def why_not(self, action_id: str) -> str | None:
+        """Anything but the words does nothing."""
+        typed = self.query_one(Input).value.strip()
+        return None if action_id == "typed.no" or typed == self._words else f"type {self._words}, or escape to leave it"
+
+    def do_yes(self) -> None:
+        """Close with yes."""
+        self.dismiss(True)
+
+    def do_no(self) -> None:
+        """Close with no."""
+        self.dismiss(False)
+
+
+class HelpDialog(Performing, ModalScreen[None]):
+    """The keys that do something on the screen below; scrolls where there are more than fit."""
+
+    NAME = "help"
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("help")]
+
+    def __init__(self, sections: Sequence[tuple[str, Sequence[tuple[str, str]]]], legend: str) -> None:
+        """Take titles with pairs of a key and what it does, and a text to stand below them."""
+        super().__init__()
+        self._sections, self._legend = sections, legend
 
     def compose(self) -> ComposeResult:
         """A box with one line per key."""
-        width = max((len(key) for key, _ in self._keys), default=0)
+        width = max((len(key) for _, keys in self._sections for key, _ in keys), default=0)
         with Vertical(classes="dialog"):
-            yield Static("\n".join(f"{key:<{width}}  {text}" for key, text in self._keys), markup=False)
-            yield Static(_LEGEND, classes="dim", markup=False)
+            with VerticalScroll(classes="dialog-text"):
+                for title, keys in self._sections:
+                    yield Static(title, classes="section", markup=False)
+                    yield Static("\n".join(f"{key:>{width}}  {text}" for key, text in keys), markup=False)
+                yield Static(self._legend, classes="dim", markup=False)
+            yield KeyLine(alone=True)
 
-    def action_close(self) -> None:
+    def on_resize(self) -> None:
+        """Fit the text into the height."""
+        fit_text(self, 6)
+
+    def do_close(self) -> None:
         """Back to the screen below."""
         self.dismiss(None)

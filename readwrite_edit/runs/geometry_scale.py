@@ -14,6 +14,7 @@ _STEPS = range(1, 10)
 _WHOLE = tuple(float(step) for step in _STEPS)
 _FIFTHS = tuple(step / 5 for step in _STEPS)
 _TENTHS = tuple(step / 10 for step in _STEPS)
+_HUNDREDTHS = tuple(step / 100 for step in _STEPS)
 _DOUBLING = tuple(2.0**step for step in range(9))
 
 
@@ -82,7 +83,7 @@ def scale_of(shown: GeometryGrid, measure: Measure) -> Scale:
 
 
 def scale_for(values: Sequence[float], measure: Measure, *, signed: bool = False) -> Scale:
-    """The scale that suits some figures: tenths of fractions, whole parts of ratios, shares of the largest size.
+    """The scale that suits some figures: parts of 1 for fractions, whole parts of ratios, shares of the largest size.
 
     Args:
         values: The figures.
@@ -92,6 +93,8 @@ def scale_for(values: Sequence[float], measure: Measure, *, signed: bool = False
     largest = max((abs(value) for value in values), default=0.0)
     if signed:
         return _signed(largest)
+    if measure.kind == "fraction" and 0 < largest < _HUNDREDTHS[-1]:
+        return Scale(edges=_HUNDREDTHS, caption="hundredths: 3 is 0.03 to 0.04")
     if measure.kind == "fraction":
         return Scale(edges=_TENTHS, caption="tenths: 3 is 0.3 to 0.4")
     return _ratio(largest) if measure.kind == "ratio" else _size(values, largest)

@@ -53,6 +53,7 @@ class Snapshots:
     def __init__(self) -> None:
         """Start without any."""
         self.left_out = 0
+        self._found: dict[int, list[int]] | None = None  # the segments that hold at each step
         self._lock = Lock()
         self._starts: tuple[int | None, ...] = ()
         self._forget()
@@ -124,7 +125,7 @@ class Snapshots:
         self._ordinals: dict[tuple[int, int], int] = {}
         self._first_steps: dict[int, int] = {}
         self._cells, self._stride, self._seen = 0, 1, 0
-        self._found: dict[int, list[int]] | None = None
+        self._found = None
         self.left_out = 0
 
     def _add(self, segment: int, step: int, group: list[Record]) -> None:
@@ -226,7 +227,7 @@ def _columns(records: list[Record]) -> dict[str, array[float]]:
 
 def _float(value: object) -> float:
     """A JSON value as a number; NaN where it is none."""
-    return value if type(value) is float else float(value) if is_finite(value) else math.nan
+    return float(value) if is_finite(value) else math.nan
 
 
 def _side(record: Record, place: int) -> object:

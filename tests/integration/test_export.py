@@ -153,6 +153,20 @@ def test_merged_model_is_pushed_to_a_branch(run: Path, tmp_path: Path, hub: Hub)
     assert not hub.repositories[f"{OWNER}/merged"].private
 
 
+def test_command_line_answers_programs_in_json(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers())
+    answers = []
+    for more in (["--dry-run"], []):
+        args = parser.parse_args(["export", str(run), "--to", str(tmp_path / "out"), "--json", *more])
+        assert args.run(args) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    planned, written = answers
+    assert planned["dry_run"] and not written["dry_run"]
+    assert sorted(planned["files"], key=lambda file: str(file["name"])) == written["files"]
+    assert written["to"] == str(tmp_path / "out") and written["push"] is written["address"] is None
+
+
 def test_pushing_again_updates_the_repository(run: Path, tmp_path: Path, hub: Hub) -> None:
     export_run(run, tmp_path / "out")
     push(tmp_path / "out", f"{OWNER}/concise")

@@ -1,100 +1,65 @@
-"""The screens of the TUI, driven by keys on an 80×24 terminal."""
+"""The list of runs, driven by keys."""
 
-import asyncio
 import json
-import subprocess
-import sys
+import os
+from pathlib import Path
 
 import pytest
-from textual.color import Color
-from textual.widgets import DataTable
 
-from readwrite_edit.runs.writer import RunWriter
-from readwrite_edit.tui.app import RunsApp
-from readwrite_edit.tui.dialogs import ConfirmDialog, HelpDialog
-from readwrite_edit.tui.feed import RunFeed, latest_values
-from readwrite_edit.tui.geometry_grid import MEASURES, explain, grid
-from readwrite_edit.tui.run_screen import RunScreen
+from readwrite_edit import queue
+from readwrite_edit.runs.folder import RunFolder
+from readwrite_edit.runs.notes import Note, read_note, write_note
+from readwrite_edit.tui.dialogs import ConfirmDialog, HelpDialog, TypedDialog
+from readwrite_edit.tui.launches import Launches
+from readwrite_edit.tui.note_dialog import NoteDialog
 from readwrite_edit.tui.runs_screen import RunsScreen
-
-MODULES = ("q_proj", "k_proj")
-
-
-def geometry_rows(layers, fraction):
-    return [
-        {"layer": layer, "module": module, "read_fraction": fraction, "norm": 0.25, "read_isotropic_null": 0.028}
-        for layer in range(layers)
-        for module in MODULES
-    ]
+from tests.tui.screens import LARGE, NOW, SMALL, drive, make_run, notes, pictured, says, settle, shown, still_run
 
 
-def make_run(root, name="20250101-000000-dpo", *, recipe="dpo_readonly", status="finished", layers=30):
-    run = RunWriter.start(root / name, recipe_text="", recipe_name=recipe, max_steps=24)
-    run.log_metrics(11, {"loss": 0.69, "rewards/margins": 0.1})
-    run.log_metrics(12, {"loss": 0.625, "rewards/margins": float("nan")})
-    run.log_geometry(12, geometry_rows(layers, 0.57))
-    run.heartbeat(12)
-    if status:
-        run.mark(status)
-        run.close()
-    return run
+def names(app):
+    return [row.name for row in app.screen.runs.rows]
 
 
-async def settle(app, pilot):
-    """Let the worker read, its message arrive and the screen be drawn."""
-    for _ in range(2):
-        await app.workers.wait_for_complete()
-        await pilot.pause()
+def line_with(app, text):
+    return next(line for line in shown(app) if text in line)
 
 
-def drive(root, steps, size=(80, 24)):
-    """Open the application, run ``steps(app, pilot)`` on it, give back what they return."""
-
-    async def session():
-        app = RunsApp(root)
-        async with app.run_test(size=size) as pilot:
-            await settle(app, pilot)
-            return await steps(app, pilot)
-
-    return asyncio.run(session())
+async def press(app, pilot, *keys):
+    await pilot.press(*keys)
+    await settle(app, pilot)
 
 
-def shown(app):
-    """What stands on the screen, line by line."""
-    width = app.size.width
-    return ["".join(segment.text for segment in strip)[:width] for strip in app.screen._compositor.render_strips()]
-
-
-def says(app, text):
-    return any(text in line for line in shown(app))
-
-
-def test_the_list_shows_word_glyph_step_and_loss_within_80_columns(tmp_path):
-    make_run(tmp_path)
+def test_a_row_has_word_glyph_step_trend_loss_and_age_within_80_columns(tmp_path):
+    still_run(tmp_path, "a-run", losses=[0.9, 0.5, 0.75, 0.1], age_s=130)
 
     async def steps(app, pilot):
-        line = next(line for line in shown(app) if "finished" in line and "align" in line)
-        assert line.split() == [
-            "✓",
-            "finished",
-            "align",
-            "dpo_readonly",
-            "12/24",
-            "0.625",
-            "0",
-            "s",
-            "20250101-000000-dpo",
-        ]
-        assert says(app, "1 finished") and says(app, " open  s stop")
+        line = line_with(app, "✓ finished")
+        assert line.split() == ["✓", "finished", "align", "dpo_readonly", "4/4", "█▅▇▁", "0.1", "2", "min", "a-run"]
+        assert says(app, "1 finished") and says(app, "⏎ open") and says(app, "q quit")
+        assert says(app, f"$ readwrite-edit runs ls --root {tmp_path}"[:60])
+
+    drive(tmp_path, steps, clock=lambda: NOW)
+
+
+def test_a_loss_that_is_not_finite_is_said(tmp_path):
+    path = still_run(tmp_path, "a", losses=[0.9, 0.5])
+    with open(path / "metrics.jsonl", "a") as stream:
+        line = {"step": 3, "segment": 0, "kind": "train", "values": {"loss": None}, "nonfinite": ["loss"]}
+        stream.write(json.dumps(line) + "\n")
+
+    async def steps(app, pilot):
+        assert {"█▁×", "nan"} <= set(line_with(app, "✓ finished").split())
 
     drive(tmp_path, steps)
 
 
-def test_an_empty_folder_says_how_to_start(tmp_path):
+def test_an_empty_folder_says_how_to_start_and_keys_that_need_a_run_say_so(tmp_path):
     async def steps(app, pilot):
-        assert says(app, "No runs in") and says(app, "readwrite-edit align")
-        await pilot.press("enter", "s")
+        assert says(app, "No runs in") and says(app, "Press n") and says(app, "readwrite-edit align")
+        await press(app, pilot, "enter", "s", "d", "space")
         assert isinstance(app.screen, RunsScreen)
+        assert [note.split(":")[0] for note in notes(app)] == ["open", "stop", "delete", "mark"]
+        assert all("there are no runs yet" in note for note in notes(app))
 
     drive(tmp_path / "missing", steps)
 
@@ -113,107 +78,140 @@ def test_the_list_follows_the_folders_and_the_cursor_stays_on_its_run(tmp_path):
     make_run(tmp_path, "b")
 
     async def steps(app, pilot):
-        await pilot.press("down")
-        chosen = app.screen.chosen.view.name
+        await press(app, pilot, "down")
+        chosen = app.screen.chosen.name
         run = make_run(tmp_path, "c", status=None)
-        await pilot.press("r")
-        await settle(app, pilot)
-        assert app.screen.query_one(DataTable).row_count == 3
-        assert app.screen.chosen.view.name == chosen
+        await press(app, pilot, "r")
+        assert len(names(app)) == 3 and app.screen.chosen.name == chosen
         assert says(app, "▶ running")
         run.log_metrics(13, {"loss": 0.123})
         run.mark("failed", "out of memory")
         run.close()
-        await pilot.press("r")
-        await settle(app, pilot)
+        await press(app, pilot, "r")
         assert says(app, "✗ failed") and says(app, "0.123") and not says(app, "▶ running")
-        assert app.screen.chosen.view.name == chosen
+        assert app.screen.chosen.name == chosen
+        await press(app, pilot, "up", "up")
+        assert says(app, "out of memory")
 
     drive(tmp_path, steps)
 
 
-def test_a_run_opens_with_its_last_metrics(tmp_path):
-    make_run(tmp_path)
+def test_a_filter_takes_words_over_name_recipe_kind_status_tags_and_note(tmp_path):
+    still_run(tmp_path, "first", recipe="dpo_lora", status="failed", error="no memory")
+    still_run(tmp_path, "second", recipe="delta", kind="probe")
+    still_run(tmp_path, "third", recipe="dpo_readonly")
+    write_note(tmp_path, "third", Note("looks right", ("keep",)))
 
     async def steps(app, pilot):
-        await pilot.press("enter")
-        await settle(app, pilot)
-        assert isinstance(app.screen, RunScreen)
-        lines = [line.split() for line in shown(app)]
-        assert ["train", "loss", "12", "0.625", "0.69"] in lines
-        assert ["train", "rewards/margins", "12", "–", "0.1"] in lines
-        assert says(app, "step 12/24")
-        await pilot.press("escape")
-        assert isinstance(app.screen, RunsScreen)
+        for typed, found in (("fir", ["first"]), ("PROBE", ["second"]), ("failed dpo", ["first"]), ("keep", ["third"]),
+                             ("right", ["third"]), ("dq/-o", [])):  # fmt: skip
+            await pilot.press("slash", *("space" if char == " " else char for char in typed))
+            assert names(app) == found, typed
+            await pilot.press("escape")
+            assert len(names(app)) == 3
+        await press(app, pilot, "slash", *"dpo", "enter", "s")
+        assert "nothing to stop" in notes(app)[-1]
+        assert says(app, "2 with 'dpo'") and says(app, "/ dpo")
+        await press(app, pilot, "slash", "escape")
+        assert len(names(app)) == 3 and not says(app, "/ dpo")
 
     drive(tmp_path, steps)
 
 
-def test_geometry_shows_a_digit_per_matrix_and_the_figures_of_the_cursor(tmp_path):
-    run = make_run(tmp_path, status=None)
+def test_sorting_goes_through_the_columns_and_turns_round(tmp_path):
+    for name, recipe, losses, age_s in (("a", "z", [3, 2], 10), ("b", "y", [1], 30), ("c", "x", [], 20)):
+        still_run(tmp_path, name, recipe=recipe, losses=losses, age_s=age_s, started_s=NOW - age_s)
 
     async def steps(app, pilot):
-        await pilot.press("enter", "g")
+        seen = {}
+        for _ in range(9):
+            arrows = [word for line in shown(app)[1:2] for word in line.split() if "↓" in word]
+            seen["".join(arrows)] = names(app)
+            await press(app, pilot, "o")
+        assert seen[""] == ["a", "c", "b"] and seen["recipe↓"] == ["c", "b", "a"]
+        assert seen["loss↓"] == ["b", "a", "c"] and seen["age↓"] == ["a", "c", "b"] and seen["step↓"] == ["a", "b", "c"]
+        before = names(app)
+        await press(app, pilot, "O")
+        assert names(app) == before[::-1] and says(app, "↑") == says(app, "↓")
+
+    drive(tmp_path, steps, LARGE, clock=lambda: NOW)
+
+
+def test_marks_are_seen_counted_and_outlive_a_filter(tmp_path):
+    for name in "abc":
+        still_run(tmp_path, name, recipe=f"recipe-{name}")
+
+    async def steps(app, pilot):
+        await press(app, pilot, "space", "space")
+        assert says(app, "2 marked") and "●" in line_with(app, "recipe-c") and "●" not in line_with(app, "recipe-a")
+        await press(app, pilot, "a")
+        assert not app.screen.marks
+        await press(app, pilot, "slash", *"recipe-a", "enter", "a", "slash", "escape")
+        assert app.screen.marks == {"a"}
+
+    drive(tmp_path, steps)
+
+
+def test_deleting_names_the_runs_and_takes_only_yes(tmp_path):
+    for name in "abc":
+        still_run(tmp_path, name)
+
+    async def steps(app, pilot):
+        await press(app, pilot, "space", "space", "d")
+        assert isinstance(app.screen, ConfirmDialog)
+        assert says(app, "these 2 runs") and says(app, "  c ") and says(app, "readwrite-edit runs rm c b --root")
+        await press(app, pilot, "n")
+        assert len(list(tmp_path.iterdir())) == 3
+        await press(app, pilot, "d", "y")
         await settle(app, pilot)
-        lines = [line.split() for line in shown(app)]
-        assert ["q_proj", "k_proj"] in lines and ["0", "5", "5"] in lines
-        await pilot.press("down", "right")
-        await pilot.pause()
-        assert says(app, "layer 1 k_proj: read 0.57  k/d 0.028")
-        run.log_geometry(13, geometry_rows(30, 0.93))
-        app.screen._refresh()
+        assert names(app) == ["a"] and "deleted 2 runs" in notes(app)
+        assert not (tmp_path / "b").exists() and (tmp_path / "a").exists()
+
+    drive(tmp_path, steps)
+
+
+def test_deleting_more_than_five_wants_their_number_typed(tmp_path):
+    for name in "abcdef":
+        still_run(tmp_path, name)
+
+    async def steps(app, pilot):
+        await press(app, pilot, "a", "d", "y", "enter")
+        assert isinstance(app.screen, TypedDialog) and any("type 6" in note for note in notes(app))
+        await press(app, pilot, "backspace", "6", "enter")
         await settle(app, pilot)
-        assert ["0", "9", "9"] in [line.split() for line in shown(app)]
-        assert says(app, "step 13") and says(app, "layer 1 k_proj: read 0.93")
+        assert names(app) == []
+
+    drive(tmp_path, steps)
+
+
+def test_a_run_that_lives_and_a_folder_that_is_no_run_are_not_deleted(tmp_path):
+    run = make_run(tmp_path, "lives", status=None)
+    (tmp_path / "mine").mkdir()
+
+    async def steps(app, pilot):
+        await press(app, pilot, "d")
+        assert "stop it first" in notes(app)[-1] and isinstance(app.screen, RunsScreen)
+        await press(app, pilot, "end", "d", "y")
+        await settle(app, pilot)
+        assert "is not a run folder" in notes(app)[-1] and (tmp_path / "mine").is_dir()
 
     drive(tmp_path, steps)
     run.close()
 
 
-def make_probe(root, name="20250101-000000-probe-delta"):
-    rows = geometry_rows(30, 0.057)
-    rows = [row | {"write_fraction": 0.031, "write_isotropic_null": 0.028, "read_energy_null": 0.7} for row in rows]
-    with RunWriter.start(root / name, recipe_text="", recipe_name="delta", kind="probe") as run:
-        run.log_geometry(0, rows)
-        run.heartbeat(60, 60)
-        run.mark("finished")
-
-
-def test_a_probe_is_listed_and_its_geometry_can_be_seen_against_its_nulls(tmp_path):
-    make_probe(tmp_path)
+def test_a_note_and_tags_are_written_beside_the_run_and_shown(tmp_path):
+    path = still_run(tmp_path, "a")
 
     async def steps(app, pilot):
-        assert ["✓", "finished", "probe", "delta", "60/60"] in [line.split()[:5] for line in shown(app)]
-        await pilot.press("enter", "g")
-        await settle(app, pilot)
-        assert says(app, "read fraction ÷ k/d") and ["0", "2", "2"] in [line.split() for line in shown(app)]
-        await pilot.press("v", "v", "v")
-        await settle(app, pilot)
-        assert says(app, "write fraction ÷ k/d") and ["0", "1", "1"] in [line.split() for line in shown(app)]
-        assert says(app, "energy null 0.7") and says(app, "write 0.031")
-        await pilot.press("v")
-        await settle(app, pilot)
-        assert says(app, "read fraction in tenths") and ["0", "0", "0"] in [line.split() for line in shown(app)]
+        await press(app, pilot, "t")
+        assert isinstance(app.screen, NoteDialog)
+        await press(app, pilot, *"[red]x", "tab", *"keep,base", "enter")
+        assert says(app, "keep base") and says(app, "note: [red]x")
+        await press(app, pilot, "t", *"zzz", "escape")
+        assert read_note(tmp_path, "a") == Note("[red]x", ("keep", "base"))
 
-    drive(tmp_path, steps)
-
-
-def test_the_digit_under_the_cursor_keeps_the_cursor_s_own_colours(tmp_path):
-    make_run(tmp_path)
-
-    async def steps(app, pilot):
-        await pilot.press("enter", "g", "down")
-        await settle(app, pilot)
-        table = app.screen.query_one("#grid", DataTable)
-        ground = table.get_component_styles("datatable--cursor").background
-        segments = [
-            part for strip in app.screen._compositor.render_strips() for part in strip if part.text.strip() == "5"
-        ]
-        pairs = [(Color.from_rich_color(part.style.color), part.style.bgcolor.triplet) for part in segments]
-        inks = [ink for ink, behind in pairs if behind == ground.rich_color.triplet]
-        assert len(inks) == 1 and abs(inks[0].brightness - ground.brightness) > 0.4
-
-    drive(tmp_path, steps)
+    drive(tmp_path, steps, LARGE)
+    assert {entry.name for entry in path.iterdir()} == {"state.json", "recipe.yaml", "metrics.jsonl"}
 
 
 def test_stop_asks_first_and_writes_the_request_only_on_yes(tmp_path):
@@ -221,20 +219,13 @@ def test_stop_asks_first_and_writes_the_request_only_on_yes(tmp_path):
 
     async def steps(app, pilot):
         for key in ("n", "escape"):
-            await pilot.press("s")
-            await pilot.pause()
-            assert isinstance(app.screen, ConfirmDialog)
-            assert says(app, "readwrite-edit runs stop")
-            await pilot.press(key)
+            await press(app, pilot, "s")
+            assert isinstance(app.screen, ConfirmDialog) and says(app, "readwrite-edit runs stop")
+            await press(app, pilot, key)
             assert not run.stop_requested()
-        await pilot.press("enter")
-        await settle(app, pilot)
-        await pilot.press("s")
-        await pilot.press("y")
-        await pilot.pause()
+        await press(app, pilot, "s", "y")
         assert run.stop_requested()
-        await pilot.press("escape", "r")
-        await settle(app, pilot)
+        await press(app, pilot, "r")
         assert says(app, "▷ stopping")
 
     drive(tmp_path, steps)
@@ -245,10 +236,9 @@ def test_stop_on_an_ended_run_says_why_not(tmp_path):
     make_run(tmp_path)
 
     async def steps(app, pilot):
-        await pilot.press("s")
-        await pilot.pause()
+        await press(app, pilot, "s")
         assert isinstance(app.screen, RunsScreen)
-        assert any("is finished: there is nothing to stop" in note.message for note in app._notifications)
+        assert "is finished: there is nothing to stop" in notes(app)[-1]
 
     drive(tmp_path, steps)
     assert not (tmp_path / "20250101-000000-dpo" / "requests").exists()
@@ -258,174 +248,225 @@ def test_a_run_that_ended_while_the_question_stood_gets_no_request(tmp_path):
     run = make_run(tmp_path, status=None)
 
     async def steps(app, pilot):
-        await pilot.press("s")
+        await press(app, pilot, "s")
         run.mark("finished")
-        await pilot.press("y")
-        await pilot.pause()
-        assert any("ended meanwhile" in note.message for note in app._notifications)
+        await press(app, pilot, "y")
+        assert "ended meanwhile" in notes(app)[-1]
 
     drive(tmp_path, steps)
     run.close()
     assert not run.stop_requested()
 
 
+def test_a_run_that_does_not_heed_the_request_is_offered_sigterm_then_sigkill(tmp_path, monkeypatch):
+    run, sent, now = make_run(tmp_path, status=None), [], [NOW]
+    monkeypatch.setattr("readwrite_edit.runs.termination.terminate", lambda path: sent.append(("TERM", path)))
+    monkeypatch.setattr("readwrite_edit.runs.termination.kill", lambda path: sent.append(("KILL", path)))
+    path = run.folder.path
+
+    async def steps(app, pilot):
+        await press(app, pilot, "s", "y")
+        os.utime(run.folder.stop_request, (NOW, NOW))
+        now[0] += 59
+        await press(app, pilot, "s")
+        assert "asked to stop 59 s ago" in notes(app)[-1]
+        now[0] += 2
+        await press(app, pilot, "r")
+        assert "still lives 60 s after" in notes(app)[-1]
+        await press(app, pilot, "s")
+        assert isinstance(app.screen, ConfirmDialog) and says(app, "SIGTERM")
+        await press(app, pilot, "n", "s", "y")
+        assert sent == [("TERM", path)]
+        now[0] += 5
+        await press(app, pilot, "s")
+        assert isinstance(app.screen, RunsScreen) and sent == [("TERM", path)]
+        now[0] += 6
+        await press(app, pilot, "s", "y", "enter")
+        assert isinstance(app.screen, TypedDialog) and says(app, "SIGKILL") and len(sent) == 1
+        await press(app, pilot, "backspace", *path.name, "enter")
+        assert sent == [("TERM", path), ("KILL", path)]
+
+    drive(tmp_path, steps, clock=lambda: now[0])
+    run.close()
+
+
+def test_resume_starts_the_command_of_the_run_s_kind_and_shows_it(tmp_path, monkeypatch):
+    still_run(tmp_path, "done")
+    still_run(tmp_path, "half", status="stopped", started_s=NOW)
+    started = []
+    monkeypatch.setattr(Launches, "start", lambda self, argv, name: started.append((argv, name)))
+
+    async def steps(app, pilot):
+        await press(app, pilot, "u")
+        assert started == [(["align", "--resume", str(tmp_path / "half")], "half")]
+        assert says(app, "$ readwrite-edit align --resume")
+        await press(app, pilot, "down", "u")
+        assert len(started) == 1 and "is finished" in notes(app)[-1]
+
+    drive(tmp_path, steps)
+
+
+def test_what_waits_in_the_queue_is_a_row_that_can_be_cancelled_and_paused(tmp_path, monkeypatch):
+    still_run(tmp_path, "a")
+    runners = []
+    monkeypatch.setattr(queue, "ensure_runner", runners.append)
+    queue.add(tmp_path, ["align", "--recipe", "dpo_lora.yaml"], "[b]waits\x1b[31m")
+
+    async def steps(app, pilot):
+        assert "[b]waits\\x1b[31m" in line_with(app, "· queued") and says(app, "queue: 1 waiting, nobody runs it")
+        await press(app, pilot, "enter")
+        assert isinstance(app.screen, RunsScreen) and "has not begun" in notes(app)[-1]
+        await press(app, pilot, "p")
+        assert runners == [tmp_path]
+        monkeypatch.setattr(queue, "runner_alive", lambda root: True)
+        await press(app, pilot, "r", "p")
+        assert queue.is_paused(tmp_path) and says(app, "queue paused, 1 waiting") and says(app, "queue pause --root")
+        await press(app, pilot, "p")
+        assert not queue.is_paused(tmp_path)
+        await press(app, pilot, "home", "s", "y")
+        assert not says(app, "queued") and not any(item.state == "waiting" for item in queue.items(tmp_path))
+
+    drive(tmp_path, steps, LARGE)
+
+
+def test_actions_that_do_not_apply_say_why(tmp_path):
+    still_run(tmp_path, "a", kind="probe")
+
+    async def steps(app, pilot):
+        for key, reason in (("c", "mark two to four"), ("x", "has no adapter"), ("p", "nothing waits"),
+                            ("escape", "first screen")):  # fmt: skip
+            await press(app, pilot, key)
+            assert reason in notes(app)[-1] and isinstance(app.screen, RunsScreen)
+
+    drive(tmp_path, steps)
+
+
 def test_help_lists_the_keys_of_the_open_screen_and_q_quits(tmp_path):
     make_run(tmp_path)
 
     async def steps(app, pilot):
-        await pilot.press("question_mark")
-        await pilot.pause()
-        assert isinstance(app.screen, HelpDialog)
-        assert says(app, "open") and says(app, "stop") and says(app, "quit")
-        await pilot.press("escape", "q")
-        await pilot.pause()
+        await press(app, pilot, "question_mark")
+        assert isinstance(app.screen, HelpDialog) and says(app, "⏎  Open the run under the cursor")
+        await press(app, pilot, "escape", "q")
         return app
 
     assert drive(tmp_path, steps).return_code == 0
 
 
 def test_hostile_folders_are_rows_and_their_text_is_data(tmp_path):
-    make_run(tmp_path, "[red]markup[", recipe="[/bold]\x1b[31mx")
+    still_run(tmp_path, "[red]markup[", recipe="[/bold]\x1b[31mx")
     (tmp_path / "\x1b]0;title\x07").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     newer = tmp_path / "newer"
     newer.mkdir()
     (newer / "state.json").write_text('{"schema": 99}')
-    lines = [{"step": 1, "segment": 0, "kind": "[b]", "values": {"\x1b[2J[link]": 1e400, "nested": {"a": 1}}}, "junk"]
-    text = "\n".join(map(json.dumps, lines)).replace("Infinity", "1e400") + "\n" + "x" * 2_000_000 + "\n"
+    shut = still_run(tmp_path, "shut")
+    (shut / "state.json").unlink()
+    os.mkfifo(shut / "state.json")
+    future = still_run(tmp_path, "future", age_s=-9e9)
+    (future / "metrics.jsonl").write_bytes(b"x" * 10_000_000 + b"\n\xff\xfe\n[1]\n{}\n")
+    lines = [{"step": 1, "segment": 0, "kind": "train", "values": {"loss": 10**400}}, {"step": "x", "values": 3}]
+    text = "\n".join(map(json.dumps, lines)) + "\n" + "y" * 2_000_000
     (tmp_path / "[red]markup[" / "metrics.jsonl").write_text(text)
-    geometry = [{"step": 1, "segment": 0, "layer": 2**52, "module": "[b]\x1b[31m", "read_fraction": "x"}]
-    (tmp_path / "[red]markup[" / "geometry.jsonl").write_text("\n".join(map(json.dumps, geometry)) + "\n")
 
     async def steps(app, pilot):
+        await press(app, pilot, *["down"] * 6)
         assert says(app, "[red]markup[") and says(app, "[/bold]\\x1b[31mx")
-        assert says(app, "\\x1b]0;title\\x07") and says(app, "2 broken")
-        names = [row.view.name for row in app.screen._rows]
-        for _ in names:
-            await pilot.press("enter")
-            await settle(app, pilot)
-            await pilot.press("g")
-            await settle(app, pilot)
-            assert "\x1b" not in "".join(shown(app))
-            await pilot.press("escape", "down")
-        await pilot.press("home", *["up"] * 3, "enter")
-        await settle(app, pilot)
-        assert says(app, "\\x1b[2J[link]") and says(app, "2 lines of its records can not be read")
+        assert says(app, "\\x1b]0;title\\x07") and says(app, "3 broken")
+        assert says(app, "written by a newer version") and says(app, "state.json can not be read")
+        assert "\x1b" not in "".join(shown(app))
 
-    drive(tmp_path, steps)
+    drive(tmp_path, steps, LARGE)
 
 
-@pytest.mark.parametrize("size", [(120, 34), (40, 10)])
-def test_sizes(tmp_path, size):
-    make_run(tmp_path, layers=80)
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_without_rights_is_one_row(tmp_path):
+    path = still_run(tmp_path, "shut")
+    path.chmod(0)
 
     async def steps(app, pilot):
-        assert says(app, "✓ finished")
-        await pilot.press("enter", "g")
-        await settle(app, pilot)
-        assert isinstance(app.screen, RunScreen)
-        assert app.screen.query_one("#grid", DataTable).row_count == 80
+        assert says(app, "! broken") and says(app, "can not be read")
+
+    try:
+        drive(tmp_path, steps)
+    finally:
+        path.chmod(0o700)
+
+
+@pytest.mark.parametrize("size", [(60, 16), SMALL, LARGE, (200, 50)])
+def test_lines_end_within_the_screen_and_the_cursor_stays_in_view(tmp_path, size):
+    for number in range(60):
+        still_run(tmp_path, f"run-{number:02}-宽-" + "long" * 20, recipe="recipe-" + "宽" * 30, started_s=NOW + number)
+
+    async def steps(app, pilot):
+        await press(app, pilot, "end")
+        assert app.screen.chosen.name.startswith("run-00") and says(app, "run-00")
+        await press(app, pilot, "pageup", "home")
+        assert app.screen.chosen.name.startswith("run-59") and app.screen.runs.seen[0] == app.screen.chosen
+        assert says(app, "…") and says(app, "q quit")
 
     drive(tmp_path, steps, size)
 
 
-def test_feed_reads_only_what_is_new_and_heeds_a_resume(tmp_path):
-    make_run(tmp_path, "run", status="stopped")
-    feed = RunFeed(tmp_path / "run")
-    first = feed.read()
-    assert feed.read().values is first.values
-    with RunWriter.resume(tmp_path / "run") as run:
-        run.rewind(11)
-        reading = feed.read()
-        assert reading.values == [("train", "loss", 11, 0.69, None), ("train", "rewards/margins", 11, 0.1, None)]
-        assert reading.snapshot == []
-    (tmp_path / "run" / "metrics.jsonl").write_text("")
-    assert feed.read().values == []
+def test_only_rows_in_view_are_looked_into_until_they_are_sorted_by_loss(tmp_path):
+    for number in range(40):
+        still_run(tmp_path, f"run-{number:02}", losses=[1.0, 0.5], started_s=NOW + number)
+
+    async def steps(app, pilot):
+        known = app.screen.runs.traces
+        assert "run-39" in known and "run-00" not in known
+        await press(app, pilot, "end")
+        assert "run-00" in known and "run-20" not in known
+        await press(app, pilot, *"ooooo")
+        assert len(known) == 40
+
+    drive(tmp_path, steps)
 
 
-def test_latest_values_keep_kinds_apart():
-    records = [
-        {"step": 1, "kind": "train", "values": {"loss": 3.0}},
-        {"step": 2, "kind": "train", "values": {"loss": 2.0, "lr": 1.0}},
-        {"step": 2, "kind": "eval", "values": {"loss": 9.0}},
-    ]
-    assert latest_values(records) == [
-        ("train", "loss", 2, 2.0, 3.0),
-        ("train", "lr", 2, 1.0, None),
-        ("eval", "loss", 2, 9.0, None),
-    ]
+def gallery(root):
+    """One run in each condition."""
+    root.mkdir()
+    still_run(root, "20250615-130000-dpo_readonly", losses=[0.69 - 0.02 * n for n in range(24)], status="running",
+              age_s=4, max_steps=48, started_s=NOW - 600)  # fmt: skip
+    still_run(root, "20250615-120000-dpo_lora", recipe="dpo_lora", losses=[0.69, 0.64, 0.71, 2.5], status="failed",
+              error="the loss is not finite at step 5", age_s=5000)  # fmt: skip
+    still_run(root, "20250615-110000-dpo_lora", recipe="dpo_lora", losses=[0.7, 0.6], status="running", age_s=1300,
+              hostname="far-away")  # fmt: skip
+    still_run(root, "20250615-100000-probe-delta", recipe="delta", kind="probe", step=272, max_steps=272, age_s=9000)
+    write_note(root, "20250615-100000-probe-delta", Note("reads what it should", ("keep", "table 2")))
+    (root / "empty").mkdir()
+    foreign = root / "photos"
+    foreign.mkdir()
+    (foreign / "state.json").write_text("[1, 2]")
+    queue.add(root, ["align", "--recipe", "dpo_contrastive.yaml"], "contrastive next")
 
 
-def test_grid_orders_layers_and_modules_and_marks_what_is_missing():
-    rows = [
-        {"step": 4, "layer": layer, "module": module}
-        for layer, module in ((10, "o_proj"), (2, "k_proj"), (2, "zz"), (10, "q_proj"))
-    ]
-    rows[1]["read_fraction"] = 0.31
-    made = grid(rows)
-    assert (made.step, made.layers, made.modules) == (4, (2, 10), ("q_proj", "k_proj", "o_proj", "zz"))
-    fraction = MEASURES[0]
-    values = [made.value(*place, fraction) for place in ((2, "k_proj"), (10, "k_proj"), (10, "o_proj"))]
-    assert values == [0.31, None, None]
-    assert [fraction.digit(value) for value in (None, -0.1, 0.0, 0.099, 0.1, 0.95, 1.0, 7.0)] == list("·0001999")
-    assert explain(10, "k_proj", None) == "layer 10 k_proj: not measured"
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("colour", [True, False], ids=["colour", "no_colour"])
+def test_it_looks_so(tmp_path, snap_compare, monkeypatch, size, colour):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if not colour:
+        monkeypatch.setenv("NO_COLOR", "1")
+    gallery(tmp_path / "runs")
+
+    async def steps(app, pilot):
+        await pilot.press("down", "down", "space")
+
+    assert pictured(snap_compare, tmp_path, steps, size)
 
 
-def test_grid_divides_by_a_null_and_takes_the_first_of_several_records():
-    record = {"step": 4, "layer": 0, "module": "q_proj", "read_fraction": 0.06, "read_isotropic_null": 0.025}
-    rows = [record, record | {"read_fraction": 0.5}, record | {"layer": 1, "read_isotropic_null": 0.0}]
-    ratio = next(measure for measure in MEASURES if measure.null == "read_isotropic_null")
-    made = grid(rows)
-    assert made.value(0, "q_proj", ratio) == pytest.approx(2.4)
-    assert made.value(1, "q_proj", ratio) is None
-    assert [ratio.digit(value) for value in (None, 0.4, 2.4, 1e9)] == list("·029")
+def test_an_empty_folder_looks_so(tmp_path, snap_compare):
+    (tmp_path / "runs").mkdir()
+    assert pictured(snap_compare, tmp_path)
 
 
-def test_explain_gives_both_nulls_and_p_values_of_both_sides():
-    record = {
-        "read_fraction": 0.06, "read_isotropic_null": 0.03, "read_isotropic_p": 1e-30, "read_energy_null": 0.7,
-        "write_fraction": 0.04, "write_isotropic_null": 0.03, "write_isotropic_p": 0.25, "norm": 0.5,
-    }  # fmt: skip
-    assert explain(3, "o_proj", record) == (
-        "layer 3 o_proj: read 0.06  k/d 0.03  p 1e-30  energy null 0.7   "
-        "write 0.04  k/d 0.03  p 0.25  energy null –   norm 0.5"
-    )
-    assert explain(3, "q_proj", {"norm": 0.0}) == "layer 3 q_proj: read –   write –   norm 0"
+def test_the_files_of_a_run_are_never_touched(tmp_path):
+    path = still_run(tmp_path, "a", losses=[1, 2])
+    before = {entry: entry.stat().st_mtime_ns for entry in Path(path).iterdir()}
 
+    async def steps(app, pilot):
+        await press(app, pilot, "r", "space", "o", "slash", "a", "enter", "question_mark", "escape")
 
-LOADED = """
-import asyncio, sys
-from pathlib import Path
-from readwrite_edit.tui.app import RunsApp
-
-async def session():
-    app = RunsApp(Path(sys.argv[1]))
-    async with app.run_test() as pilot:
-        await app.workers.wait_for_complete()
-        await pilot.press("enter")
-        await app.workers.wait_for_complete()
-        await pilot.pause()
-
-asyncio.run(session())
-print(*sorted({name.partition(".")[0] for name in sys.modules}))
-"""
-
-
-def python(code, *arguments):
-    outcome = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
-    assert outcome.returncode == 0, outcome.stderr
-    return set(outcome.stdout.split())
-
-
-def test_the_tui_loads_no_torch(tmp_path):
-    make_run(tmp_path)
-    loaded = python(LOADED, str(tmp_path))
-    assert "textual" in loaded
-    assert not loaded & {"torch", "transformers", "peft", "trl", "numpy"}
-
-
-def test_the_core_loads_no_textual_and_runs_only_the_standard_library():
-    code = "import sys; before = set(sys.modules); import readwrite_edit.runs.writer, readwrite_edit.runs.console, "
-    code += "readwrite_edit.runs.reader, readwrite_edit.runs.requests; "
-    code += "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
-    foreign = python(code) - set(sys.stdlib_module_names) - {"readwrite_edit"}
-    assert foreign == set()
+    drive(tmp_path, steps)
+    assert {entry: entry.stat().st_mtime_ns for entry in path.iterdir()} == before
+    assert not RunFolder(path).lock.exists()
