@@ -13,7 +13,7 @@ align: $(VENV)/.ready
 	$(BIN)/readwrite-edit align --recipe dpo_readonly.yaml
 
 test: $(VENV)/.ready-to-test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.ready-to-test
 	$(BIN)/ruff check .

@@ -82,9 +82,9 @@ def start_fake(path: Path, gate: Path, **options: object) -> subprocess.Popen[by
     return subprocess.Popen(command, **options)
 
 
-def wait_until(true: Callable[[], object], what: str = "") -> None:
+def wait_until(true: Callable[[], object], what: str = "", patience_s: float = PATIENCE_S) -> None:
     """Wait for something that another process does."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while not true():
         assert time.monotonic() < deadline, f"it never came: {what or true}"
         time.sleep(0.02)

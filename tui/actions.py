@@ -50,7 +50,11 @@ ACTIONS: tuple[Action, ...] = (
     Action(id="everywhere.help", keys="question_mark,f1", label="help", text="What each key does here", typing=True),
     Action(id="everywhere.copy", keys="y", label="copy command", text="Copy the command that stands above the footer"),
     Action(
-        id="everywhere.palette", keys="ctrl+p", label="palette", shown=False, typing=True,
+        id="everywhere.palette",
+        keys="ctrl+p",
+        label="palette",
+        shown=False,
+        typing=True,
         text="All actions by name, the themes and a screenshot",
     ),
     Action(id="everywhere.back", keys="escape", label="back", text="Back to where this was opened from", typing=True),
@@ -154,7 +158,9 @@ ACTIONS: tuple[Action, ...] = (
     Action(id="new.find", keys="f3", label="find", text="Find keys by words; the form shows only those", typing=True),
     Action(id="new.default", keys="f8", label="undo", text="Set the field back to what the recipe says", typing=True),
     Action(id="new.copy", keys="f2", label="copy", text="Copy the command", typing=True),
-    Action(id="new.back", keys="escape", label="back", text="Back; asks where changes are lost", shown=False, typing=True),
+    Action(
+        id="new.back", keys="escape", label="back", text="Back; asks where changes are lost", shown=False, typing=True
+    ),
     # ---- Edit
     Action(id="edit.price", keys="f4", label="price", text="What the edit would cost; nothing is written", typing=True),
     Action(id="edit.start", keys="f5", label="edit", text="Make the edit", writes=True, typing=True),

@@ -78,7 +78,7 @@ class Form(VerticalScroll, can_focus=False):
 
     def check_consume_key(self, key: str, character: str | None) -> bool:
         """Letters are for typing, wherever in the form the focus is."""
-        return False
+        return character is not None and character.isprintable()
 
     @work(group="rows")
     async def load(

@@ -63,7 +63,7 @@ def _edge(scale: Scale, value: float, room: int) -> str:
     if scale.signed:
         edge = 0.0 if digit == 0 else scale.edges[digit - 1]
         sign = "" if value == 0 else "≥+" if value > 0 else "≤−"
-        text = f"{sign}{edge:.3g}"
+        text = f"{sign}{edge:.2g}"
     else:
         text = f"<{scale.edges[0]:.3g}" if digit == 0 else f"{'≥' if digit == 9 else ''}{scale.edges[digit - 1]:.3g}"
     return text if len(text) < room else ""

@@ -93,7 +93,9 @@ def test_a_concept_is_erased_from_what_is_written_and_from_what_is_read(name: st
     model = TINY[name]()
     roles = find_pathways(model).roles
     source = Direction.model_validate({**CONCEPT, "positions": "all"})
-    context = ready_context(model, project={"concept": source.model_dump(exclude_unset=True), "modules": roles}, measure={"texts": []})
+    context = ready_context(
+        model, project={"concept": source.model_dump(exclude_unset=True), "modules": roles}, measure={"texts": []}
+    )
     plan = plan_project(context)
     places = [Place("output", change.projection) for change in plan.changes]
     before, positive = labelled_samples(context, source, places)

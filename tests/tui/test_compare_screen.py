@@ -13,7 +13,7 @@ from readwrite_edit.tui.charts import Chart
 from readwrite_edit.tui.compare_screen import CompareScreen
 from readwrite_edit.tui.run_screen import RunScreen
 from readwrite_edit.tui.text_view import TextView
-from tests.tui.screens import LARGE, SMALL, drive, geometry_rows, notes, says, settle
+from tests.tui.screens import LARGE, SMALL, drive, geometry_rows, notes, says, settle, shown
 
 PROMPT = "Why is the sky blue?"
 
@@ -108,6 +108,7 @@ def test_geometry_shows_means_and_the_difference_against_the_first(tmp_path):
         assert says(app, "mean over layers") and says(app, "B − A") and says(app, "C − A")
         table = [str(line).split() for line in str(app.screen.query_one("#compare-means", Static).render()).split("\n")]
         assert ["all", "matrices", "0.1", "0.2", "0.3", "+0.1", "+0.2"] in table
+        assert next(line for line in shown(app) if "▸" in line).split()[-1] == "0.1"  # the mean of B − A
         await pressed(app, pilot, "down", "right")
         assert says(app, "A 0.1   B 0.2   C 0.3   B − A +0.1   C − A +0.2") and says(app, "layer 1 k_proj")
         await pressed(app, pilot, "n")

@@ -180,11 +180,12 @@ def test_the_edit_stands_as_a_line_through_its_controls(tmp_path):
     for width in (60, 78, 118):
         lines = effect_text(read_effect(tmp_path), width).plain.splitlines()
         strips = [line for line in lines if line.startswith(("random inputs, same", "opposite")) and EDIT in line]
-        assert len(strips) == 2 and len({line.index(EDIT) for line in strips}) == 1
+        axis = next(line for line in lines if "┴" in line)
+        assert len(strips) == 2 and {line.index(EDIT) for line in strips} == {axis.index(EDIT)}
         places = [number for number, char in enumerate(strips[0]) if char in "▁▂▃▄▅▆▇█"]
         assert places and max(places) < strips[0].index(EDIT) and "●" in strips[1] and strips[0].endswith("p 0.01")
         assert strips[1].index("●") < min(places)
-        assert max(map(len, [*strips, *[line for line in lines if "┴" in line]])) <= width
+        assert max(map(len, [*strips, axis])) <= width
     text = "\n".join(lines)
     assert "+2.5" in text and "2.1 to 2.9" in text and "0 of 99" in text and "after      In Rome" in text
     assert "In Paris \\x1b[2J" in text and "\x1b" not in text

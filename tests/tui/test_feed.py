@@ -7,7 +7,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from readwrite_edit.runs.records import current, is_metric, metric_key
@@ -120,6 +120,12 @@ RECORD = st.fixed_dictionaries(
 )
 
 
+AGAIN = [{"step": 5, "segment": segment, "kind": "train"} for segment in (0, 1)]
+
+
+@example(records=AGAIN, starts=[0, 5], cuts=[], ordered=True)
+@example(records=AGAIN, starts=[0, 5], cuts=[1], ordered=True)
+@example(records=AGAIN[::-1], starts=[], cuts=[1], ordered=False)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     records=st.lists(RECORD, max_size=25),

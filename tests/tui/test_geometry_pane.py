@@ -174,7 +174,11 @@ def test_it_stays_at_the_newest_unless_stepped_back(tmp_path):
         await press(app, pilot, "full_stop", "full_stop", "full_stop")
         assert says(app, "step 12 of 24, snapshot 4 of 4, the newest")
         assert notes(app)[-1] == "later: this is the newest snapshot"
-        await press(app, pilot, *["comma"] * 4)
+        run.log_geometry(16, [row(0, "q_proj", 0.35)])
+        app.screen._refresh()
+        await settle(app, pilot)
+        assert says(app, "step 16 of 24, snapshot 5 of 5, the newest")
+        await press(app, pilot, *["comma"] * 5)
         assert notes(app)[-1] == "earlier: this is the first snapshot"
 
     on_geometry(tmp_path, steps)

@@ -14,9 +14,11 @@ async def session():
     app = RunsApp(Path(sys.argv[1]))
     async with app.run_test() as pilot:
         await app.workers.wait_for_complete()
-        await pilot.press("enter")
-        await app.workers.wait_for_complete()
-        await pilot.pause()
+        for key in ("enter", "g", "enter"):  # a run, its geometry, one matrix
+            await pilot.press(key)
+            await app.workers.wait_for_complete()
+            await pilot.pause()
+        assert app.screen.NAME == "matrix"
 
 asyncio.run(session())
 print(*sorted({name.partition(".")[0] for name in sys.modules}))

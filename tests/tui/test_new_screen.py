@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from textual import events
 
 from readwrite_edit.errors import RecipeError
 from readwrite_edit.recipe import load_recipe
@@ -276,6 +277,10 @@ def test_hostile_recipes_are_data(tmp_path):
         assert "\x1b" not in "".join(shown(app)) and "\x07" not in "".join(shown(app))
         assert says(app, '"\\u001b[31m[bold]x"') and says(app, '"a\\nb"') and says(app, "[red]\\x1b[2J.yaml")
         assert says(app, "unknown key")
+        row = app.screen.form._rows["data.path"]
+        row.editor.post_message(events.Paste("\x1b[7m"))
+        await checked(app, pilot)
+        assert row.editor.value.endswith("\\x1b[7m") and "\x1b" not in "".join(shown(app))
 
     drive(tmp_path, steps, LARGE, screen=new(path))
 

@@ -103,11 +103,14 @@ def test_a_user_s_key_acts_is_shown_and_the_old_one_is_free(tmp_path):
     drive(tmp_path, steps, (120, 34), settings=settings)
 
 
-@pytest.mark.parametrize("theme", theme_names())
-def test_every_theme_can_be_set(tmp_path, theme):
+def test_every_theme_shows_the_list(tmp_path):
     still_run(tmp_path, "a", status="failed")
 
     async def steps(app, pilot):
-        assert app.theme == theme and says(app, "✗ failed")
+        assert app.theme == "nord"
+        for theme in theme_names():
+            app.theme = theme
+            await pilot.pause()
+            assert says(app, "✗ failed")
 
-    drive(tmp_path, steps, settings=TuiSettings(theme))
+    drive(tmp_path, steps, settings=TuiSettings("nord"))

@@ -68,13 +68,13 @@ def test_lines_of_ten_megabytes_are_passed_over(tmp_path, lines):
 
 
 def test_a_run_that_ended_is_read_again_only_when_its_state_changed(tmp_path, monkeypatch):
-    path, now = still_run(tmp_path, "a", age_s=10), [NOW]
+    path, now = still_run(tmp_path / "runs", "a", age_s=10), [NOW]
     reads = []
     from readwrite_edit.tui import listing
 
     original = listing.read_run
     monkeypatch.setattr(listing, "read_run", lambda *args, **options: reads.append(1) or original(*args, **options))
-    rows = Listing(tmp_path, lambda: now[0])
+    rows = Listing(tmp_path / "runs", lambda: now[0])
     assert rows.read().rows[0].view.age_s == 10
     now[0] += 5
     again = rows.read().rows[0]

@@ -63,12 +63,22 @@ def test_settings_are_checked_before_anything_is_served(tmp_path, capsys):
     assert "did you mean 'nord'" in capsys.readouterr().err
 
 
+async def answered(session, base):
+    """Wait until the server gives its page out: it says where it is before it listens there."""
+    while True:
+        try:
+            async with session.get(base) as page:
+                assert page.status == 200
+                return
+        except aiohttp.ClientConnectorError:
+            await asyncio.sleep(0.05)
+
+
 async def first_words(port):
     """What a page of the server's own is sent, until the list of runs stands in it."""
     base = f"http://localhost:{port}"
     async with aiohttp.ClientSession() as session:
-        async with session.get(base) as page:
-            assert page.status == 200
+        await answered(session, base)
         with pytest.raises(aiohttp.WSServerHandshakeError):
             await session.ws_connect(f"{base}/ws", origin="http://evil.example")
         async with session.ws_connect(f"{base}/ws?width=100&height=30", origin=base) as place:

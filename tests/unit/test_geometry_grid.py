@@ -15,8 +15,9 @@ from readwrite_edit.runs.records import current, geometry_key
 READ, RATIO, NORM = (MEASURE_BY_NAME[name] for name in ("read", "read-isotropic", "norm"))
 
 
-def line(step, layer=0, module="q_proj", *, segment=0, **fields):
-    return {"step": step, "segment": segment, "layer": layer, "module": module, "path": f"m.{layer}.{module}", **fields}
+def line(step, layer=0, module="q_proj", *, segment=0, path=None, **fields):
+    path = path or f"m.{layer}.{module}"
+    return {"step": step, "segment": segment, "layer": layer, "module": module, "path": path, **fields}
 
 
 def test_grid_orders_layers_and_modules_and_marks_what_is_missing():
@@ -136,7 +137,11 @@ def resumed(seed):
         step = start
         for _ in range(chance.randint(0, 5)):
             modules = chance.sample(["q_proj", "k_proj", "v_proj"], chance.randint(1, 3))
-            lines += [line(step, 0, module, segment=segment, norm=chance.random()) for module in modules]
+            paths = [chance.choice("ab") for _ in modules]
+            lines += [
+                line(step, 0, module, segment=segment, norm=chance.random(), path=path)
+                for module, path in zip([*modules, *modules], [*paths, *reversed(paths)], strict=True)
+            ]
             step += 1
     return lines, starts
 
@@ -151,8 +156,11 @@ def test_snapshots_leave_out_what_a_resume_superseded(seed):
     snapshots.begin(starts)
     assert snapshots.steps == tuple(sorted({record["step"] for record in expected}))
     for step in snapshots.steps:
-        wanted = {r["module"]: r["norm"] for r in expected if r["step"] == step}
-        assert {module: record["norm"] for (_, module), record in snapshots.at(step).records.items()} == wanted
+        wanted = grid([record for record in expected if record["step"] == step]).records
+        found = snapshots.at(step).records
+        assert {place: record["norm"] for place, record in found.items()} == {
+            place: record["norm"] for place, record in wanted.items()
+        }
 
 
 def test_lines_that_are_none_are_left_out():
