@@ -28,8 +28,8 @@ from textual.screen import Screen  # noqa: E402
 
 from readwrite_edit.runs.reader import RunView, list_runs  # noqa: E402
 from readwrite_edit.tui.app import RunsApp  # noqa: E402
-from readwrite_edit.tui.compare_screen import CompareScreen  # noqa: E402
-from readwrite_edit.tui.run_screen import RunScreen  # noqa: E402
+from readwrite_edit.tui.compare.screen import CompareScreen  # noqa: E402
+from readwrite_edit.tui.run.run_screen import RunScreen  # noqa: E402
 
 SIZE = (120, 34)
 AGE_S = 330.0

@@ -18,11 +18,11 @@ from readwrite_edit.terminal import printable
 from readwrite_edit.tui.actions import ACTIONS, BY_ID, EVERYWHERE, MODAL, Action, bindings_of
 from readwrite_edit.tui.dialogs import HelpDialog
 from readwrite_edit.tui.frame import CommandLine, Performing, is_too_small
+from readwrite_edit.tui.home.runs_screen import RunsScreen
+from readwrite_edit.tui.home.stopping import Stops
 from readwrite_edit.tui.keys import character_of
 from readwrite_edit.tui.launches import Launches
-from readwrite_edit.tui.runs_screen import RunsScreen
 from readwrite_edit.tui.settings import TuiSettings, settings_path
-from readwrite_edit.tui.stopping import Stops
 from readwrite_edit.tui.themes import THEMES
 from readwrite_edit.tui.wording import legend
 

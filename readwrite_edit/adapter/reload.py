@@ -32,7 +32,7 @@ def main() -> None:
     )
     for module in base.modules():  # bitsandbytes: 4-bit products on a CPU as they were, not by a faster kernel
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010 - an attribute of bitsandbytes' own
     model = PeftModel.from_pretrained(base, order["adapter"]).eval()
     input_ids = torch.tensor(order["input_ids"], device=device)
     with torch.no_grad():

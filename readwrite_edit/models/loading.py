@@ -109,7 +109,7 @@ def _keep_layout(model: PreTrainedModel) -> None:
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010 - an attribute of bitsandbytes' own
 
 
 def build_meta_model(source: ModelSource) -> PreTrainedModel:

@@ -250,7 +250,7 @@ def _out_in(module: nn.Module, name: str) -> tuple[int, int]:
 
 
 def _full_weight(module: nn.Module) -> Tensor:
-    weight: Tensor = module.weight  # type: ignore[assignment]
+    weight: nn.Parameter = module.weight  # type: ignore[assignment]
     if weight.is_floating_point() and weight.element_size() > 1:
         return weight.detach()
     if weight.is_floating_point():

@@ -5,7 +5,7 @@ import sys
 import time
 
 from readwrite_edit.runs.launching import Launched, start_detached
-from readwrite_edit.tui.fields_process import Answer, Commands
+from readwrite_edit.tui.forms.process import Answer, Commands
 from readwrite_edit.tui.frame import CommandLine
 from tests.tui.screens import notes, says
 

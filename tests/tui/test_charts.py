@@ -8,11 +8,11 @@ import pytest
 from rich.cells import cell_len
 from textual.app import App
 
-from readwrite_edit.tui.braille import PENS, Canvas
-from readwrite_edit.tui.chart_parts import Inks, Line, View
-from readwrite_edit.tui.charts import Chart
-from readwrite_edit.tui.plotting import plot
-from readwrite_edit.tui.scales import log_ticks, neat_ticks, short_number, tick_texts, whole_ticks
+from readwrite_edit.tui.charts.braille import PENS, Canvas
+from readwrite_edit.tui.charts.chart import Chart
+from readwrite_edit.tui.charts.parts import Inks, Line, View
+from readwrite_edit.tui.charts.plotting import plot
+from readwrite_edit.tui.charts.scales import log_ticks, neat_ticks, short_number, tick_texts, whole_ticks
 
 STEPS = list(range(1, 41))
 FALLING = [1.0 - 0.02 * step for step in STEPS]

@@ -9,10 +9,10 @@ import pytest
 from textual.widgets import Static
 
 from readwrite_edit.runs.writer import RunWriter
-from readwrite_edit.tui.charts import Chart
-from readwrite_edit.tui.compare_screen import CompareScreen
-from readwrite_edit.tui.run_screen import RunScreen
-from readwrite_edit.tui.text_view import TextView
+from readwrite_edit.tui.charts.chart import Chart
+from readwrite_edit.tui.compare.screen import CompareScreen
+from readwrite_edit.tui.run.run_screen import RunScreen
+from readwrite_edit.tui.run.text_view import TextView
 from tests.tui.screens import LARGE, SMALL, drive, geometry_rows, notes, says, settle, shown
 
 PROMPT = "Why is the sky blue?"
@@ -193,8 +193,8 @@ async def session():
     app, root = RunsApp(Path(sys.argv[1])), Path(sys.argv[1])
     async with app.run_test() as pilot:
         await settle(app, pilot)
-        from readwrite_edit.tui.compare_screen import CompareScreen
-        from readwrite_edit.tui.run_screen import RunScreen
+        from readwrite_edit.tui.compare.screen import CompareScreen
+        from readwrite_edit.tui.run.run_screen import RunScreen
         for screen, keys in ((RunScreen(root / "a"), "glipc"), (CompareScreen([root / "a", root / "b"]), "igpc")):
             app.push_screen(screen)
             for key in keys:
@@ -218,10 +218,10 @@ def test_no_tab_of_either_screen_loads_torch_or_numpy(tmp_path):
 
 def test_compare_and_run_have_a_method_for_each_of_their_actions():
     from readwrite_edit.tui.actions import ACTIONS
-    from readwrite_edit.tui.console_pane import ConsolePane, SearchLine
-    from readwrite_edit.tui.curves_pane import CurvesPane
-    from readwrite_edit.tui.recipe_pane import RecipePane
-    from readwrite_edit.tui.report_pane import ReportPane
+    from readwrite_edit.tui.run.console_pane import ConsolePane, SearchLine
+    from readwrite_edit.tui.run.curves_pane import CurvesPane
+    from readwrite_edit.tui.run.recipe_pane import RecipePane
+    from readwrite_edit.tui.run.report_pane import ReportPane
 
     places = {place.NAME: place for place in (
         RunScreen, CompareScreen, CurvesPane, ConsolePane, SearchLine, RecipePane, ReportPane

@@ -9,19 +9,19 @@ from readwrite_edit.cli import build_parser
 from readwrite_edit.cli.edit import _common_options, _field_options, _model_options
 from readwrite_edit.edit.settings.reading import edit_recipe_of, load_edit_recipe
 from readwrite_edit.tui.dialogs import ConfirmDialog
-from readwrite_edit.tui.edit_command import edit_arguments
-from readwrite_edit.tui.edit_effect import EDIT, effect_text, read_effect
-from readwrite_edit.tui.edit_panes import EffectPane
-from readwrite_edit.tui.edit_price import price_text
-from readwrite_edit.tui.edit_screen import EditScreen
-from readwrite_edit.tui.fields_draft import wrong_with
-from readwrite_edit.tui.fields_process import Answer, Commands
-from readwrite_edit.tui.fields_source import BUNDLED, base_of_run, open_edit
-from readwrite_edit.tui.ledger_data import ledger_rows
-from readwrite_edit.tui.ledger_dialog import FolderDialog
-from readwrite_edit.tui.ledger_pane import LedgerPane
-from readwrite_edit.tui.run_screen import RunScreen
-from readwrite_edit.tui.runs_screen import RunsScreen
+from readwrite_edit.tui.forms.draft import wrong_with
+from readwrite_edit.tui.forms.edit_command import edit_arguments
+from readwrite_edit.tui.forms.edit_effect import EDIT, effect_text, read_effect
+from readwrite_edit.tui.forms.edit_panes import EffectPane
+from readwrite_edit.tui.forms.edit_price import price_text
+from readwrite_edit.tui.forms.edit_screen import EditScreen
+from readwrite_edit.tui.forms.ledger_data import ledger_rows
+from readwrite_edit.tui.forms.ledger_dialog import FolderDialog
+from readwrite_edit.tui.forms.ledger_pane import LedgerPane
+from readwrite_edit.tui.forms.process import Answer, Commands
+from readwrite_edit.tui.forms.source import BUNDLED, base_of_run, open_edit
+from readwrite_edit.tui.home.runs_screen import RunsScreen
+from readwrite_edit.tui.run.run_screen import RunScreen
 from tests.small_edits import ledger_of_three
 from tests.tui.forms import MAKES_A_RUN, FakeCommands, checked, command, until, write
 from tests.tui.screens import LARGE, SMALL, drive, notes, pictured, says, settle, shown, still_run

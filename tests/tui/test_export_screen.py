@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from readwrite_edit.tui.dialogs import ConfirmDialog
-from readwrite_edit.tui.export_checks import checklist, size_text
-from readwrite_edit.tui.export_screen import ExportScreen, planned_text
-from readwrite_edit.tui.fields_process import Answer
+from readwrite_edit.tui.forms.export_checks import checklist, size_text
+from readwrite_edit.tui.forms.export_screen import ExportScreen, planned_text
+from readwrite_edit.tui.forms.process import Answer
 from tests.tui.forms import FakeCommands, command, until
 from tests.tui.screens import LARGE, drive, notes, pictured, says, settle, shown, still_run
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from readwrite_edit.runs.records import current, is_metric, metric_key
 from readwrite_edit.runs.writer import RunWriter
-from readwrite_edit.tui import feed as feed_module
-from readwrite_edit.tui import metric_store
-from readwrite_edit.tui.feed import RunFeed
-from readwrite_edit.tui.metric_store import MetricStore
-from readwrite_edit.tui.series import Series, Smoothed, thinned
+from readwrite_edit.tui.run import feed as feed_module
+from readwrite_edit.tui.run import metric_store
+from readwrite_edit.tui.run.feed import RunFeed
+from readwrite_edit.tui.run.metric_store import MetricStore
+from readwrite_edit.tui.run.series import Series, Smoothed, thinned
 from tests.tui.screens import geometry_rows, make_run
 
 

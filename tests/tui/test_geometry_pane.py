@@ -7,13 +7,13 @@ import pytest
 
 from readwrite_edit.runs.geometry_grid import MEASURE_BY_NAME, difference, grid
 from readwrite_edit.runs.writer import RunWriter
-from readwrite_edit.tui import geometry_pane
 from readwrite_edit.tui.frame import WorkScreen
-from readwrite_edit.tui.geometry_layout import first_seen, layout, tick_step
-from readwrite_edit.tui.geometry_pane import GeometryPane
-from readwrite_edit.tui.geometry_ramp import ABOVE, BELOW, RAMP, cell_style, ground_of, ink_on, luminance
-from readwrite_edit.tui.geometry_table import GridTable
-from readwrite_edit.tui.run_screen import RunScreen
+from readwrite_edit.tui.geometry import pane as geometry_pane
+from readwrite_edit.tui.geometry.layout import first_seen, layout, tick_step
+from readwrite_edit.tui.geometry.pane import GeometryPane
+from readwrite_edit.tui.geometry.ramp import ABOVE, BELOW, RAMP, cell_style, ground_of, ink_on, luminance
+from readwrite_edit.tui.geometry.table import GridTable
+from readwrite_edit.tui.run.run_screen import RunScreen
 from tests.tui.forms import until
 from tests.tui.screens import LARGE, SMALL, drive, notes, says, settle, shown
 

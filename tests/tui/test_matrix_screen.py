@@ -6,11 +6,11 @@ import pytest
 from rich.style import Style
 
 from readwrite_edit.geometry.nulls import IsotropicNull
-from readwrite_edit.tui.geometry_band import beta_cdf, isotropic_band
-from readwrite_edit.tui.matrix_curves import curves_of, head_norms, numbers, singular_values
-from readwrite_edit.tui.matrix_lines import head_bars, number_lines, shares_of
-from readwrite_edit.tui.matrix_reading import MatrixReader
-from readwrite_edit.tui.matrix_screen import MatrixScreen
+from readwrite_edit.tui.geometry.band import beta_cdf, isotropic_band
+from readwrite_edit.tui.geometry.matrix_curves import curves_of, head_norms, numbers, singular_values
+from readwrite_edit.tui.geometry.matrix_lines import head_bars, number_lines, shares_of
+from readwrite_edit.tui.geometry.matrix_reading import MatrixReader
+from readwrite_edit.tui.geometry.matrix_screen import MatrixScreen
 from tests.tui.forms import until
 from tests.tui.screens import LARGE, SMALL, drive, notes, says, settle, shown
 from tests.tui.test_geometry_pane import on_geometry, press, row, write_run

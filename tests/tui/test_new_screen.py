@@ -10,14 +10,14 @@ from textual import events
 from readwrite_edit.errors import RecipeError
 from readwrite_edit.recipe import load_recipe
 from readwrite_edit.tui.dialogs import ConfirmDialog
-from readwrite_edit.tui.fields_draft import wrong_with
-from readwrite_edit.tui.fields_form import More
-from readwrite_edit.tui.fields_schema import Field
-from readwrite_edit.tui.fields_source import open_align
-from readwrite_edit.tui.fields_values import UnreadableError, flow, text_of, value_of
-from readwrite_edit.tui.new_screen import NewScreen
-from readwrite_edit.tui.run_screen import RunScreen
-from readwrite_edit.tui.runs_screen import RunsScreen
+from readwrite_edit.tui.forms.draft import wrong_with
+from readwrite_edit.tui.forms.form import More
+from readwrite_edit.tui.forms.new_screen import NewScreen
+from readwrite_edit.tui.forms.schema import Field
+from readwrite_edit.tui.forms.source import open_align
+from readwrite_edit.tui.forms.values import UnreadableError, flow, text_of, value_of
+from readwrite_edit.tui.home.runs_screen import RunsScreen
+from readwrite_edit.tui.run.run_screen import RunScreen
 from tests.tui.forms import MAKES_A_RUN, FakeCommands, checked, command, until, write
 from tests.tui.screens import LARGE, drive, notes, pictured, says, settle, shown
 
@@ -343,9 +343,9 @@ LOADED = """
 import asyncio, sys
 from pathlib import Path
 from readwrite_edit.tui.app import RunsApp
-from readwrite_edit.tui.edit_screen import EditScreen
-from readwrite_edit.tui.export_screen import ExportScreen
-from readwrite_edit.tui.new_screen import NewScreen
+from readwrite_edit.tui.forms.edit_screen import EditScreen
+from readwrite_edit.tui.forms.export_screen import ExportScreen
+from readwrite_edit.tui.forms.new_screen import NewScreen
 
 async def session():
     app = RunsApp(Path(sys.argv[1]))

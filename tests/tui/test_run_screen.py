@@ -8,16 +8,16 @@ from textual.widgets import Static
 
 from readwrite_edit.runs.reader import read_run
 from readwrite_edit.runs.writer import RunWriter
-from readwrite_edit.tui import feed
-from readwrite_edit.tui.charts import Chart
-from readwrite_edit.tui.console_pane import ConsolePane
-from readwrite_edit.tui.recipe_pane import recipe_lines
-from readwrite_edit.tui.recipe_rows import read_recipe
-from readwrite_edit.tui.report_data import read_report
-from readwrite_edit.tui.report_lines import report_lines
-from readwrite_edit.tui.run_screen import RunScreen
-from readwrite_edit.tui.runs_screen import RunsScreen
-from readwrite_edit.tui.text_view import TextView
+from readwrite_edit.tui.charts.chart import Chart
+from readwrite_edit.tui.home.runs_screen import RunsScreen
+from readwrite_edit.tui.run import feed
+from readwrite_edit.tui.run.console_pane import ConsolePane
+from readwrite_edit.tui.run.recipe_pane import recipe_lines
+from readwrite_edit.tui.run.recipe_rows import read_recipe
+from readwrite_edit.tui.run.report_data import read_report
+from readwrite_edit.tui.run.report_lines import report_lines
+from readwrite_edit.tui.run.run_screen import RunScreen
+from readwrite_edit.tui.run.text_view import TextView
 from tests.tui.screens import LARGE, SMALL, drive, make_run, notes, says, settle, shown
 
 NAME = "20250101-000000-dpo"

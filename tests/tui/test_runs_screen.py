@@ -10,9 +10,9 @@ from readwrite_edit import queue
 from readwrite_edit.runs.folder import RunFolder
 from readwrite_edit.runs.notes import Note, read_note, write_note
 from readwrite_edit.tui.dialogs import ConfirmDialog, HelpDialog, TypedDialog
+from readwrite_edit.tui.home.note_dialog import NoteDialog
+from readwrite_edit.tui.home.runs_screen import RunsScreen
 from readwrite_edit.tui.launches import Launches
-from readwrite_edit.tui.note_dialog import NoteDialog
-from readwrite_edit.tui.runs_screen import RunsScreen
 from tests.tui.screens import LARGE, NOW, SMALL, drive, make_run, notes, pictured, says, settle, shown, still_run
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from readwrite_edit.runs.writer import RunWriter
-from readwrite_edit.tui import sparkline as module
-from readwrite_edit.tui.listing import Listing
-from readwrite_edit.tui.run_columns import fitted, widths
-from readwrite_edit.tui.sparkline import SAMPLES, Trace, read_trace, sparkline
+from readwrite_edit.tui.home import sparkline as module
+from readwrite_edit.tui.home.listing import Listing
+from readwrite_edit.tui.home.run_columns import fitted, widths
+from readwrite_edit.tui.home.sparkline import SAMPLES, Trace, read_trace, sparkline
 from tests.tui.screens import NOW, still_run, write_metrics
 
 
@@ -70,7 +70,7 @@ def test_lines_of_ten_megabytes_are_passed_over(tmp_path, lines):
 def test_a_run_that_ended_is_read_again_only_when_its_state_changed(tmp_path, monkeypatch):
     path, now = still_run(tmp_path / "runs", "a", age_s=10), [NOW]
     reads = []
-    from readwrite_edit.tui import listing
+    from readwrite_edit.tui.home import listing
 
     original = listing.read_run
     monkeypatch.setattr(listing, "read_run", lambda *args, **options: reads.append(1) or original(*args, **options))

@@ -1,0 +1,1 @@
+"""Lines on a terminal: a braille canvas, axes, labels."""

@@ -1,0 +1,1 @@
+"""Forms made from recipes: new runs, edits with their ledger, exports."""

@@ -1,0 +1,226 @@
+"""One run: what it says of itself, and tabs for its curves, geometry, log, recipe and result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Static, TabbedContent, TabPane, Tabs
+
+from readwrite_edit.runs.reader import RunView
+from readwrite_edit.runs.wording import GLYPHS, age_text, step_text
+from readwrite_edit.terminal import printable
+from readwrite_edit.tui.actions import bindings_of
+from readwrite_edit.tui.frame import Pane, WorkScreen
+from readwrite_edit.tui.home.stopping import ask_to_stop, why_no_stop
+from readwrite_edit.tui.run.curves_pane import CurvesPane
+from readwrite_edit.tui.run.feed import RunFeed, RunReading
+
+REFRESH_EVERY_S = 1.0
+TABS = {"curves": "Curves", "geometry": "Geometry", "console": "Log", "recipe": "Recipe", "report": "Report"}
+
+
+class RunScreen(WorkScreen):
+    """A worker reads the folder, messages bring its readings; a tab is made when it is first opened."""
+
+    NAME = "run"
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("run")]
+
+    @dataclass
+    class Read(Message):
+        """A worker has read the run folder."""
+
+        reading: RunReading
+
+    def __init__(self, path: Path) -> None:
+        """Show the run in the folder ``path``."""
+        super().__init__()
+        self.path = path
+        self._feed: RunFeed | None = None
+        self._last: RunReading | None = None
+        self._reading = False
+        self._geometry_shown: tuple[int, int | None] | None = None
+
+    def body(self) -> ComposeResult:
+        """State lines and tabs."""
+        yield Static("reading …", id="state", markup=False)
+        with TabbedContent(initial="tab-curves"):
+            for name, title in TABS.items():
+                with TabPane(title, id=f"tab-{name}"):
+                    if name == "curves":
+                        yield CurvesPane()
+
+    def on_mount(self) -> None:
+        """Start reading, and again every second."""
+        self._feed = RunFeed(self.path, clock=self.desk.clock)
+        self.set_title(f"{self.path.name}   in {self.path.parent}")
+        self.show_command(["runs", "show", str(self.path)])
+        self.query_one(Tabs).can_focus = False
+        self.query_one(CurvesPane).focus()
+        self._refresh()
+        self.set_interval(REFRESH_EVERY_S, self._refresh)
+
+    # ---- reading
+
+    def _refresh(self) -> None:
+        if not self._reading and self._feed is not None:
+            self._reading = True
+            self._read(self._feed)
+
+    @work(thread=True)
+    def _read(self, feed: RunFeed) -> None:
+        self.post_message(self.Read(feed.read()))
+
+    def on_run_screen_read(self, message: Read) -> None:
+        """Show a reading, and go on at once where there is more."""
+        self._reading, self._last = False, message.reading
+        if message.reading.more:
+            self._refresh()
+        self.query_one("#state", Static).update(state_text(message.reading))
+        for pane in self.query_one(TabbedContent).active_pane.query(Pane):
+            self._show(pane, message.reading)
+
+    def _show(self, pane: Pane, reading: RunReading) -> None:
+        if pane.NAME == "curves":
+            self.query_one(CurvesPane).show(reading)
+        elif pane.NAME == "geometry":
+            self._show_geometry(reading)
+        elif pane.NAME in ("recipe", "report"):
+            from readwrite_edit.tui.run.recipe_pane import RecipePane
+            from readwrite_edit.tui.run.report_pane import ReportPane
+
+            if isinstance(pane, RecipePane):
+                pane.show(reading.view)
+            elif isinstance(pane, ReportPane):
+                pane.show(reading.view, reading.alarms)
+
+    def _show_geometry(self, reading: RunReading) -> None:
+        from readwrite_edit.tui.geometry.pane import GeometryPane
+
+        shown = reading.version, reading.view.max_steps
+        if shown != self._geometry_shown:
+            self._geometry_shown = shown
+            self.query_one(GeometryPane).show(reading.snapshots, reading.view.kind, reading.view.max_steps)
+
+    # ---- tabs
+
+    async def on_tabbed_content_tab_activated(self, message: TabbedContent.TabActivated) -> None:
+        """Make a tab's pane where it was not opened before, and give it the keys."""
+        name = str(message.pane.id).removeprefix("tab-")
+        if not message.pane.query(Pane):
+            await message.pane.mount(self._made(name))
+        pane = message.pane.query(Pane).first()
+        if self._last is not None:
+            self._show(pane, self._last)
+        first = next((widget for widget in pane.walk_children(Widget, with_self=True) if widget.focusable), None)
+        if first is not None:
+            first.focus()
+
+    def _made(self, name: str) -> Pane:
+        if name == "geometry":
+            from readwrite_edit.tui.geometry.pane import GeometryPane
+
+            return GeometryPane(self.path)
+        if name == "console":
+            from readwrite_edit.tui.run.console_pane import ConsolePane
+
+            return ConsolePane(self.path)
+        if name == "recipe":
+            from readwrite_edit.tui.run.recipe_pane import RecipePane
+
+            return RecipePane()
+        from readwrite_edit.tui.run.report_pane import ReportPane
+
+        return ReportPane()
+
+    def _open(self, name: str) -> None:
+        self.query_one(TabbedContent).active = f"tab-{name}"
+
+    def do_curves(self) -> None:
+        """Open the curves."""
+        self.show_command(["runs", "tail", str(self.path)])
+        self._open("curves")
+
+    def do_geometry(self) -> None:
+        """Open the geometry."""
+        self.show_command(["geometry", str(self.path)])
+        self._open("geometry")
+
+    def do_console(self) -> None:
+        """Open the log."""
+        self._open("console")
+
+    def do_recipe(self) -> None:
+        """Open the recipe."""
+        self._open("recipe")
+
+    def do_report(self) -> None:
+        """Open the result."""
+        self.show_command(["runs", "show", str(self.path)])
+        self._open("report")
+
+    # ---- what can be done with the run
+
+    def why_not(self, action_id: str) -> str | None:
+        """Stopping needs a living run; exporting a finished alignment or edit."""
+        view = self._last.view if self._last else None
+        if action_id not in ("run.stop", "run.resume", "run.export"):
+            return None
+        if view is None:
+            return "the run is still being read"
+        if action_id == "run.stop":
+            return why_no_stop(view)
+        if action_id == "run.export" and (view.status != "finished" or view.kind not in ("align", "edit")):
+            return f"{view.name} is no finished alignment or edit: it has no adapter"
+        return None
+
+    def _view(self) -> RunView:
+        assert self._last is not None  # why_not has looked
+        return self._last.view
+
+    def do_stop(self) -> None:
+        """Ask this run to stop."""
+        self.show_command(["runs", "stop", str(self.path)])
+        ask_to_stop(self.desk, self._view())
+
+    def do_resume(self) -> None:
+        """Go on with this run."""
+        from readwrite_edit.tui.home.resuming import resume_run
+
+        resume_run(self, self._view())
+
+    def do_export(self) -> None:
+        """Open the export of this run."""
+        from readwrite_edit.tui.forms.export_screen import ExportScreen
+
+        self.desk.push_screen(ExportScreen(self.path))
+
+
+def state_text(reading: RunReading) -> Text:
+    """What a run says of itself, in one to four lines that are safe to show."""
+    view = reading.view
+    head = f"{GLYPHS[view.status]} {view.status}"
+    text = Text(head, style="bold", no_wrap=True, overflow="ellipsis")
+    if view.status != "broken":
+        segment = f"   resumed {view.segment}×" if view.segment else ""
+        text.append(f"   {printable(view.kind)}  {printable(view.recipe)}", style="not bold")
+        text.append(f"   step {step_text(view.step, view.max_steps)}{segment}")
+        process = f"pid {view.pid} on {printable(view.hostname)}"
+        text.append(f"   last sign {age_text(view.age_s)} ago, {process}", style="not bold")
+    lines = [(printable(view.reason), "bold")] if view.reason else []
+    if reading.more:
+        lines.append(("reading …", "dim"))
+    if reading.alarms:
+        lines.append((f"! {len(reading.alarms)} alarms, the last: {printable(reading.alarms[-1])}", "bold yellow"))
+    if reading.garbage:
+        lines.append((f"{reading.garbage} lines of its records can not be read and are left out", "yellow"))
+    for line, style in lines:
+        text.append("\n").append(line, f"not bold {style}" if style != "bold" else style)
+    return text
