@@ -242,10 +242,12 @@ class RunsScreen(WorkScreen):
         self.desk.push_screen(NewScreen())
 
     def do_edit(self) -> None:
-        """Open the form of an edit."""
+        """Open the form of an edit: of the chosen run's model, or as the chosen edit was made."""
         from readwrite_edit.tui.forms.edit_screen import EditScreen
 
-        self.desk.push_screen(EditScreen())
+        row = self.chosen
+        has_model = row is not None and row.item is None and row.view.kind in ("align", "edit")
+        self.desk.push_screen(EditScreen(row.view.path) if row and has_model else EditScreen())
 
     def do_compare(self) -> None:
         """Open the marked runs beside each other."""
