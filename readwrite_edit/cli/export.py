@@ -37,7 +37,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Export, and push where asked; returns the exit code."""
+    from readwrite_edit.cli.align import prepare_environment
     from readwrite_edit.errors import ExportError
+
+    prepare_environment()
     from readwrite_edit.export import check_upload, export_run, planned_files, push
     from readwrite_edit.runs.reader import resolve_run
 
