@@ -26,6 +26,7 @@ from readwrite_edit.tui.settings import TuiSettings, settings_path
 from readwrite_edit.tui.themes import THEMES
 from readwrite_edit.tui.wording import legend
 
+_REFUSAL_S = 2.5
 _CURSOR_KEYS = {"up", "down", "left", "right", "home", "end", "pageup", "pagedown", "tab", "shift+tab", "enter"}
 
 
@@ -80,13 +81,22 @@ class RunsApp(App[None], inherit_bindings=False):
         """A short message about what can not be done; its text is made safe here."""
         self.notify(printable(text), severity="warning", markup=False)
 
+    def refuse(self, text: str) -> None:
+        """Say of a key why it does nothing; soon gone, so that such messages do not pile up over the screen."""
+        self.notify(printable(text), severity="warning", markup=False, timeout=_REFUSAL_S)
+
     def tell(self, text: str) -> None:
         """A short message about what was done; its text is made safe here."""
         self.notify(printable(text), markup=False)
 
     def action_perform(self, action_id: str) -> None:
         """Carry out an action that works everywhere."""
-        getattr(self, BY_ID[action_id].method)()
+        action = BY_ID[action_id]
+        reason = None if action_id == "everywhere.quit" else self.refusal(action)
+        if reason is None:
+            getattr(self, action.method)()
+        else:
+            self.refuse(f"{action.label}: {reason}")
 
     def on_key(self, event: events.Key) -> None:
         """A key that nothing takes: say where it would do something."""
@@ -97,7 +107,7 @@ class RunsApp(App[None], inherit_bindings=False):
         elsewhere = [action for action in ACTIONS if action.place not in MODAL and event.key in self.keys_of(action)]
         if elsewhere:
             works = dict.fromkeys(f"{action.label} in {action.place}" for action in elsewhere)
-            self.warn(f"{self.shown_key(event.key)} does nothing here: it is {', '.join(works)}")
+            self.refuse(f"{self.shown_key(event.key)} does nothing here: it is {', '.join(works)}")
 
     def keys_of(self, action: Action) -> list[str]:
         """The keys of an action, those of the user where set, in Textual's names."""

@@ -55,7 +55,7 @@ class Performing(_Node):
         if reason is None:
             getattr(self, action.method)()
         else:
-            app.warn(f"{action.label}: {reason}")
+            app.refuse(f"{action.label}: {reason}")
 
     @property
     def desk(self) -> RunsApp:

@@ -56,7 +56,9 @@ def _run(args: argparse.Namespace) -> int:
     else:
         writer = csv.DictWriter(sys.stdout, [*_PLACE, *(one.name for one in measures)], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(
+            {name: printable(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in rows
+        )
     return 0
 
 

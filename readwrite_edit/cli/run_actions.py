@@ -195,9 +195,11 @@ def _exactly(text: str, root: Path) -> Path:
     from readwrite_edit.runs.folder import FolderError
 
     path = root / text if (root / text).is_dir() else Path(text)
-    if text == "last" or not path.is_dir():
+    if not path.is_dir():  # a folder of that very name comes before the alias
         path = find_run(text, root)
-    if text != "last" and path.name != Path(text).name:
+        if text == "last":
+            return path
+    if path.name != Path(text).name:
         raise FolderError(f"no run {text!r} under {root}: expected its folder or its whole name")
     return path
 

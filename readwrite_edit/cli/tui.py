@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
+
+from readwrite_edit.errors import RecipeError
 
 _SWITCH_S = 0.001  # threads that read files give way to keys five times sooner than Python would have it
 _LEAST_PORT, _MOST_PORT = 1024, 65535
@@ -35,6 +38,8 @@ def _run(args: argparse.Namespace) -> int:
     settings = read_settings(args.settings, themes=theme_names())
     if args.web:
         return _serve(args)
+    if "TEXTUAL_DRIVER" not in os.environ and not _on_a_terminal():
+        raise RecipeError("the TUI needs a terminal (standard input and error); for pipes: readwrite-edit runs ls")
     from readwrite_edit.tui.app import RunsApp
 
     sys.setswitchinterval(_SWITCH_S)
@@ -43,10 +48,13 @@ def _run(args: argparse.Namespace) -> int:
     return app.return_code or 0
 
 
+def _on_a_terminal() -> bool:
+    """Whether keys can come in and the screen, which Textual draws on standard error, can be seen."""
+    return all(stream is not None and stream.isatty() for stream in (sys.__stdin__, sys.__stderr__))
+
+
 def _serve(args: argparse.Namespace) -> int:
     from importlib.util import find_spec
-
-    from readwrite_edit.errors import RecipeError
 
     if find_spec("textual_serve") is None:
         raise RecipeError("--web needs textual-serve: pip install 'readwrite-edit[web]'")

@@ -99,7 +99,7 @@ def test_each_matrix_prints_its_digit_and_the_cursor_s_line_its_figures(tmp_path
         assert means == ["mean", "0.545", "0.416", "0.545", "0.502"]
         await press(app, pilot, "right")
         assert says(app, "layer 1 q_proj   64 × 48   rank 4   k 8   norm 0.25")
-        assert says(app, "read 0.052 = 0.52 × k/d 0.1 (p 1e-20, effective n 0.03) = 0.104 × energy null 0.5 (p 1)")
+        assert says(app, "read 0.052 = 0.52 × k/d 0.1 (p 1e-20, at effective n 0.03) = 0.104 × energy null 0.5 (p 1)")
         assert says(app, "step 12 of 24, snapshot 1 of 1, the newest")
 
     on_geometry(tmp_path, steps, LARGE)
@@ -110,7 +110,9 @@ def test_both_nulls_stay_whole_where_they_need_two_lines(tmp_path):
     write_run(tmp_path, (1, [row(0, "q_proj", 0.17, **figures, read_energy_p_effective=0.35)]))
 
     async def steps(app, pilot):
-        assert says(app, "(p 3.9e-17, effective n 0.091)") and says(app, "energy null 0.5 (p 0.012, effective n 0.35)")
+        assert says(app, "(p 3.9e-17, at effective n 0.091)") and says(
+            app, "energy null 0.5 (p 0.012, at effective n 0.35)"
+        )
 
     on_geometry(tmp_path, steps, SMALL)
 

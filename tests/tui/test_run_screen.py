@@ -228,7 +228,9 @@ def test_the_cursor_goes_from_value_to_value(tmp_path):
     opened(tmp_path, steps)
 
 
-@pytest.mark.parametrize("kind, words", [("probe", "This probe logs no curves"), ("align", "No values yet")])
+@pytest.mark.parametrize(
+    "kind, words", [("probe", "This probe logs no curves"), ("align", "No values: this run logged none")]
+)
 def test_a_run_without_curves_says_why(tmp_path, kind, words):
     with RunWriter.start(tmp_path / NAME, recipe_text="", recipe_name="delta", kind=kind) as run:
         run.mark("finished")

@@ -100,3 +100,10 @@ def test_a_text_fills_its_column_exactly_whatever_its_signs_are_wide():
     for text in ("", "ab", "abcdefgh", "宽宽宽宽宽", "a宽宽宽"):
         for width in (2, 5, 8):
             assert cell_len(fitted(text, width)) == width == cell_len(fitted(text, width, right=True))
+
+
+def test_a_small_loss_keeps_its_exponent():
+    from readwrite_edit.tui.home.run_columns import _loss
+    from readwrite_edit.tui.home.sparkline import Trace
+
+    assert [_loss(Trace(value)) for value in (6.364e-05, 0.6931, None)] == ["6e-05", "0.6931", ""]

@@ -233,3 +233,27 @@ def test_the_device_is_the_user_s_the_command_s_or_what_is_there(monkeypatch):
     assert device_of(["align"]) == "cpu"
     assert environment_for("cuda:3")["CUDA_VISIBLE_DEVICES"] == "3"
     assert environment_for("cpu")["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_a_folder_named_last_is_deleted_by_that_name_and_no_other(tmp_path, capsys):
+    old, new = make_run(tmp_path / "last"), make_run(tmp_path / "other")
+    assert main(["runs", "rm", "--yes", "last", "--root", str(tmp_path)]) == 0
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_geometry_as_csv_lets_no_escape_sequence_through(tmp_path, capsys):
+    with RunWriter.start(tmp_path / "a", recipe_text="", recipe_name="a") as run:
+        run.log_geometry(1, [geometry_row(0, "q\x1b[31m\u202e", 0.5)])
+        run.mark("finished")
+    assert main(["geometry", "a", "--root", str(tmp_path), "--format", "csv"]) == 0
+    found = capsys.readouterr().out
+    assert "q\\x1b[31m\\u202e" in found
+    assert "\x1b" not in found
+
+
+def test_the_tui_wants_a_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("TEXTUAL_DRIVER", raising=False)
+    monkeypatch.setattr("sys.__stdin__", io.StringIO())
+    assert main(["tui", "--root", str(tmp_path)]) == 2
+    assert "the TUI needs a terminal" in capsys.readouterr().err

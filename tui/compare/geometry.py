@@ -75,9 +75,12 @@ class CompareGeometry(Vertical):
         table.draw(shown, self._measure, scale=scale_of(shown, self._measure))
         head = Text(f"{name}   ", style="bold", no_wrap=True, overflow="ellipsis")
         head.append_text(caption(self._measure, table.scale, width - len(head)))
-        if len({one.step for one in self._grids}) > 1:
+        if len({one.step for one in self._grids if one.step is not None}) > 1:
             steps = zip(self._letters, self._grids, strict=True)
-            head.append("\n" + ", ".join(f"{letter} at step {one.step}" for letter, one in steps), style="dim")
+            head.append(
+                "\n" + ", ".join(f"{letter} at step {one.step}" for letter, one in steps if one.step is not None),
+                style="dim",
+            )
         self.query_one("#compare-caption", Static).update(head)
         self.query_one("#compare-legend", Static).update(Text("\n").join(legend(table.scale, width)))
         means = geometry_lines(list(geometry_rows(self._grids)), self._measure.name, len(self._letters))

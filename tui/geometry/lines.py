@@ -115,7 +115,7 @@ def _p_text(record: Mapping[str, Any], field: str) -> str:
     if not is_finite(p):
         return ""
     texts = [_probability(p), *([_probability(cautious)] if is_finite(cautious) else [])]
-    return f" (p {', effective n '.join(dict.fromkeys(texts))})"
+    return f" (p {', at effective n '.join(dict.fromkeys(texts))})"
 
 
 def _probability(p: float) -> str:

@@ -16,6 +16,7 @@ ELLIPSIS = "…"
 GAP = 1
 _SPARK = "trend"
 _NO_TRACE = Trace()
+_LOSS_WIDTH = 6
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ COLUMNS = (
     Column("recipe", lambda row, _: row.recipe, 7, 18, order=lambda row, _: _letters(row.recipe)),
     Column("step", lambda row, _: _step(row), 5, 11, right=True, order=lambda row, _: -row.view.step),
     Column(_SPARK, lambda row, trace: "", 8, 16),
-    Column("loss", lambda row, trace: _loss(trace), 6, 8, right=True, order=_loss_order),
+    Column("loss", lambda row, trace: _loss(trace), _LOSS_WIDTH, 8, right=True, order=_loss_order),
     Column("age", lambda row, _: _age(row), 6, 6, right=True, order=lambda row, _: _age_s(row)),
     Column("tags", lambda row, _: row.tags, 5, 16, order=lambda row, _: _letters(row.tags)),
     Column("run", lambda row, _: row.name, 15, 48, order=lambda row, _: _letters(row.name)),
@@ -153,7 +154,10 @@ def _step(row: RunRow) -> str:
 
 
 def _loss(trace: Trace) -> str:
-    return "" if trace.last is None else number_text(trace.last)
+    if trace.last is None:
+        return ""
+    text = number_text(trace.last)
+    return text if len(text) <= _LOSS_WIDTH else f"{trace.last:.0e}"  # never cut: the exponent is what matters
 
 
 def _age_s(row: RunRow) -> float:

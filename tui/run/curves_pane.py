@@ -31,6 +31,7 @@ _MOST_COLUMNS, _MOST_ROWS = 4, 4
 _AT_FIRST = 4  # charts; more are made when there are curves and room for them
 _BETWEEN_CHARTS_S = 0.001
 NO_VALUES = "No values yet: they come with the first logged step."
+_NEVER = "No values: this run logged none, or its metrics.jsonl can not be read."
 _NOTHING = {
     "probe": "This probe logs no curves: its result is under report, its matrices under geometry.",
     "edit": "An edit logs no curves: its effect and its price are under report.",
@@ -75,7 +76,9 @@ class CurvesPane(Pane):
         """Draw what is new of a run."""
         if reading.version != self._version:
             self._version, self._left_out = reading.version, reading.left_out
-            self.take(reading.series, _NOTHING.get(reading.view.kind, NO_VALUES))
+            view = reading.view
+            nothing = NO_VALUES if view.live or view.status == "queued" else _NEVER
+            self.take(reading.series, _NOTHING.get(view.kind, nothing))
 
     def take(self, series: Mapping[Key, Series], without: str) -> None:
         """Draw series; where there are none, say a sentence."""
