@@ -145,7 +145,7 @@ class GeometryLog:
     def _detail(
         self, projection: Projection, update: LowRank, triangle: Tensor, lora_a: Tensor, view: _View
     ) -> dict[str, Any]:
-        written = self.prediction if projection.role in WRITE_ROLES else None
+        written = self._prediction_directions(projection)
         write_counts = [] if written is None else curve_counts(projection.d_out, self.k)
         detail = Detail(
             update=update,
@@ -158,11 +158,14 @@ class GeometryLog:
         )
         return {"write_curve_k": write_counts or None, **detail.fields(projection.role, self.d_head)}
 
+    def _prediction_directions(self, projection: Projection) -> Tensor | None:
+        """The directions of the prediction subspace, strongest first, for a matrix that writes the residual stream."""
+        return self.prediction if projection.role in WRITE_ROLES else None
+
     def _written(self, projection: Projection) -> Tensor | None:
         """The prediction subspace V_k, for a matrix that writes the residual stream."""
-        if self.prediction is None or projection.role not in WRITE_ROLES:
-            return None
-        return self.prediction[:, : self.k]
+        directions = self._prediction_directions(projection)
+        return None if directions is None else directions[:, : self.k]
 
     def _prediction(self, pathways: Pathways) -> Tensor | None:
         """Prediction directions, strongest first, only where a matrix that writes the residual stream is adapted."""

@@ -63,14 +63,6 @@ class Scale:
         values = [*(-value for value in shown), 0.0, *reversed(shown)]
         return [(self.text(value), value) for value in values]
 
-    def range_text(self, digit: int) -> str:
-        """The values of a digit: ``< 0.1``, ``0.3 – 0.4``, ``≥ 0.9``."""
-        if digit == 0:
-            return f"< {self.edges[0]:.3g}"
-        if digit == 9:
-            return f"≥ {self.edges[8]:.3g}"
-        return f"{self.edges[digit - 1]:.3g} – {self.edges[digit]:.3g}"
-
     def _inside(self, digit: int) -> float:
         if digit == 0:
             return self.edges[0] / 2

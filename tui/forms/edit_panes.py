@@ -51,11 +51,7 @@ class PricePane(VerticalScroll, can_focus=True):
 
     @work(exclusive=True, group="price")
     async def _ask(self, argv: list[str]) -> None:
-        try:
-            answer = await self.commands.ask(argv)
-        except OSError as error:
-            answer = Answer(1, "", (printable(str(error)),))
-        self.post_message(self.Answered(answer))
+        self.post_message(self.Answered(await self.commands.ask(argv)))
 
     def on_price_pane_answered(self, message: Answered) -> None:
         """Show it, or why there is none."""

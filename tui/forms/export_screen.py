@@ -166,11 +166,7 @@ class ExportScreen(Launching, WorkScreen):
 
     @work(exclusive=True, group="ask")
     async def _ask(self, argv: list[str]) -> None:
-        try:
-            answer = await self.commands.ask(argv)
-        except OSError as error:
-            answer = Answer(1, "", (printable(str(error)),))
-        self.post_message(self.Answered(answer))
+        self.post_message(self.Answered(await self.commands.ask(argv)))
 
     def on_export_screen_answered(self, message: Answered) -> None:
         """Show the files, line by line, or why it can not be."""

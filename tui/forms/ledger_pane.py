@@ -73,11 +73,7 @@ class LedgerPane(Launching, Pane):
 
     @work(group="ledger", exclusive=True)
     async def _ask(self, argv: list[str]) -> None:
-        try:
-            answer = await self.commands.ask(argv)
-        except OSError as error:
-            answer = Answer(1, "", (printable(str(error)),))
-        self.post_message(self.Answered(argv, answer))
+        self.post_message(self.Answered(argv, await self.commands.ask(argv)))
 
     def on_ledger_pane_answered(self, message: Answered) -> None:
         """Show the list, or what a change did and then the list anew."""

@@ -52,9 +52,14 @@ class Commands:
     async def ask(self, argv: Sequence[str]) -> Answer:
         """Run a command that only answers; where nobody waits for the answer any more it is ended.
 
-        Raises:
-            OSError: It can not be started.
+        One that can not be started, or read from, answers with the reason.
         """
+        try:
+            return await self._answer(argv)
+        except OSError as error:
+            return Answer(1, "", (printable(str(error)),))
+
+    async def _answer(self, argv: Sequence[str]) -> Answer:
         process = await asyncio.create_subprocess_exec(
             *self.program(argv),
             stdin=asyncio.subprocess.DEVNULL,
