@@ -13,15 +13,15 @@ from readwrite_edit.adapter import Target, basis_hash, certify_folder, low_rank_
 from readwrite_edit.adapter.logits import LogitsRecord
 from readwrite_edit.adapter.merge import rounding_loss
 from readwrite_edit.adapter.metadata import base_fields
-from readwrite_edit.align.evaluation import answers, side_by_side, text_metrics
+from readwrite_edit.align.evaluations import EvaluationRecorder
 from readwrite_edit.align.prepare import Preparation
 from readwrite_edit.align.trainer import PreferenceTrainer
 from readwrite_edit.durable import finite_or_none, write_json
 from readwrite_edit.errors import RunError
+from readwrite_edit.evaluate.generations import answers, side_by_side
 from readwrite_edit.models.identity import Base
 from readwrite_edit.models.loading import model_folder
 from readwrite_edit.models.source import base_model_id
-from readwrite_edit.progress import progress_bar
 from readwrite_edit.recipe import recipe_hash
 from readwrite_edit.report import write_report
 from readwrite_edit.runs import records
@@ -29,7 +29,6 @@ from readwrite_edit.runs.folder import RunFolder
 from readwrite_edit.runs.writer import RunWriter
 
 _PROBE_SEQUENCES, _PROBE_TOKENS = 2, 12
-_REPORTED = ("eval_loss", "eval_rewards/accuracies", "eval_rewards/margins", "eval_logps/chosen", "eval_logps/rejected")
 
 
 def finish_run(
@@ -39,6 +38,7 @@ def finish_run(
     trainer: PreferenceTrainer,
     targets: tuple[Target, ...],
     base_hash: str,
+    evaluations: EvaluationRecorder,
     before: Mapping[str, float | None],
     runtime_s: float,
 ) -> dict[str, Any]:
@@ -51,15 +51,8 @@ def finish_run(
         RunError: The adapter does not satisfy its certificate; everything is written all the same.
     """
     _save(folder, prepared, trainer, targets, base_hash)
-    before, after = dict(before), preference_metrics(trainer)
-    on_texts: dict[str, float] = {}
-    for name, sequences in prepared.texts.items():
-        with progress_bar(f"KL and perplexity on '{name}'", "seq") as advance:
-            measured = text_metrics(trainer.policy, sequences, progress=advance)
-        before |= {f"kl_{name}": 0.0, f"perplexity_{name}": measured["base_perplexity"]}
-        on_texts |= {f"kl_{name}": measured["kl"], f"perplexity_{name}": measured["perplexity"]}
-    writer.log_metrics(trainer.state.global_step, on_texts, kind="eval")
-    after |= on_texts
+    after = evaluations.at_the_end()
+    before = {**before, **evaluations.base}
     torch.cuda.empty_cache()  # the fresh process loads the base a second time
     bases = {target.module: target.basis for target in targets if target.basis is not None}
     base = str(model_folder(prepared.source))
@@ -82,15 +75,6 @@ def finish_run(
         raise RunError(f"the adapter does not satisfy its certificate ({failed}); see {folder.report}")
     writer.mark("finished")
     return summary
-
-
-def preference_metrics(trainer: PreferenceTrainer) -> dict[str, float | None]:
-    """Held-out loss, accuracy and margin; before training all implicit rewards are zero, so accuracy is None."""
-    found = trainer.evaluate()
-    metrics = finite_or_none({name: found[name] for name in _REPORTED if name in found})
-    if trainer.state.global_step == 0:
-        metrics["eval_rewards/accuracies"] = None
-    return metrics
 
 
 def read_before(path: Path) -> dict[str, float | None]:

@@ -109,6 +109,12 @@ class GeometryLog:
         """
         return [self._row(target, one, detailed) for target in self.targets for one in target.projections]
 
+    def mean_price(self) -> float | None:
+        """The update's price on the protected text as it stands, mean over the matrices; None without such a text."""
+        prices = [row["price"] for row in self.rows(detailed=False)]
+        known = [price for price in prices if price is not None]
+        return sum(known) / len(known) if known else None
+
     def _site(self, target: Target) -> _Site:
         return self.sites[target.projections[0].site]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from readwrite_edit.adapter import Target, adapter_config, choose_targets, insta
 from readwrite_edit.adapter.targets import stacked_weights
 from readwrite_edit.align.bases import basis_choice, captured_energy, save_bases, with_saved_bases
 from readwrite_edit.align.checkpoints import checkpoint_step, latest_checkpoint
-from readwrite_edit.align.finish import finish_run, preference_metrics, read_before
+from readwrite_edit.align.evaluations import EvaluationRecorder, before_training
+from readwrite_edit.align.finish import finish_run, read_before
 from readwrite_edit.align.geometry_log import GeometryLog
 from readwrite_edit.align.gradients import starting_gradients
 from readwrite_edit.align.measure import measure
-from readwrite_edit.align.prepare import Preparation, prepare
+from readwrite_edit.align.prepare import Preparation, prepare, shared_with_training
 from readwrite_edit.align.recorder import RunRecorder
 from readwrite_edit.align.reference import ReferenceStore
 from readwrite_edit.align.trainer import (
@@ -176,6 +178,15 @@ class _Run:
         )
         trainer.add_callback(recorder)
         before = self._before(trainer)
+        evaluations = EvaluationRecorder(
+            self.writer,
+            trainer,
+            self.prepared.texts,
+            beta=self.recipe.objective.beta,
+            price=geometry.mean_price,
+            shared=shared_with_training(self.prepared),
+        )
+        trainer.add_callback(evaluations)
         runtime_s = self._train(trainer, recorder, checkpoint)
         if recorder.stopped:
             self.writer.mark("stopped")
@@ -183,7 +194,7 @@ class _Run:
             say(f"go on with: readwrite-edit align --resume {self.folder.path}")
             return Outcome(self.folder, "stopped", self.interruption.asked, {})
         summary = finish_run(
-            self.folder, self.writer, self.prepared, trainer, targets, self.base_hash, before, runtime_s
+            self.folder, self.writer, self.prepared, trainer, targets, self.base_hash, evaluations, before, runtime_s
         )
         return Outcome(self.folder, "finished", False, summary)
 
@@ -236,11 +247,21 @@ class _Run:
         return targets
 
     def _before(self, trainer: PreferenceTrainer) -> dict[str, float | None]:
-        """Held-out figures of the untrained adapter; a resumed run has them already."""
+        """Held-out figures of the untrained adapter, measured once for a base, its rows and an objective."""
         path = self.folder.path / "before.json"
         if not path.is_file():
-            write_json(path, preference_metrics(trainer))
+            write_json(path, self._known_before(trainer))
         return read_before(path)
+
+    def _known_before(self, trainer: PreferenceTrainer) -> dict[str, float | None]:
+        key = trainer.reference_key_of_held_out([self.recipe.objective.model_dump(mode="json")])
+        kept = cache_folder() / "before" / f"{key}.json"
+        with suppress(OSError, RunError):
+            return read_before(kept)
+        figures = before_training(trainer)
+        with suppress(OSError):  # what can not be kept is measured again the next time
+            write_json(kept, figures)
+        return figures
 
     def _train(self, trainer: PreferenceTrainer, recorder: RunRecorder, checkpoint: Path | None) -> float:
         if checkpoint and trained_to_the_end(trainer, checkpoint):

@@ -62,6 +62,15 @@ def load_preferences(data: Data) -> PreferenceData:
     return PreferenceData(_limited(train, data), held_out, _origin(data, source))
 
 
+def load_rows(path: str) -> list[dict[str, Any]]:
+    """All rows of one file, built-in table or Hub data set (its split ``train``), none held out.
+
+    Raises:
+        DataError: Missing, unreadable or empty, or bad rows (with their places).
+    """
+    return _rows(_find(path), None, _DEFAULT_SPLIT)
+
+
 def split_rows(
     rows: list[dict[str, Any]], count: int, *, seed: int, source: str = "the data"
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

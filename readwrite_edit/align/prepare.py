@@ -16,6 +16,7 @@ from readwrite_edit.align.preferences import data_hash, load_preferences
 from readwrite_edit.align.texts import load_text, supports_chat
 from readwrite_edit.align.tokenised import TokenisedPairs, pair_sequences, tokenise_pairs
 from readwrite_edit.errors import DataError, ModelError
+from readwrite_edit.evaluate.overlap import shared_fraction
 from readwrite_edit.models.loading import build_meta_model, load_tokenizer
 from readwrite_edit.models.pathways import Pathways, Projection, find_pathways
 from readwrite_edit.models.source import ModelSource, parse_source
@@ -96,6 +97,14 @@ def prepare(recipe: Recipe) -> Preparation:
         data_hash=data_hash([*data.train, *data.held_out]),
         notes=(*_row_notes("training", train), *_row_notes("held-out", held_out), *skipped, *unmeasured),
     )
+
+
+def shared_with_training(prepared: Preparation) -> dict[str, float]:
+    """Of each evaluated text, and of the held-out ``rows``, the share that is trained on or chooses the basis."""
+    trained = pair_sequences(prepared.train.rows, None)
+    seen = [*trained, *prepared.calibration, *(one for _, text in prepared.protect.values() for one in text)]
+    evaluated = {"rows": pair_sequences(prepared.held_out.rows, None), **prepared.texts}
+    return {name: shared_fraction(sequences, seen) for name, sequences in evaluated.items()}
 
 
 def _layers(recipe: Recipe) -> Sequence[int] | None:

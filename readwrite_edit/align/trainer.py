@@ -19,8 +19,9 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from readwrite_edit.align.completion_head import install_completion_head
 from readwrite_edit.align.reference import Progress, ReferenceStore, reference_key, score_rows
-from readwrite_edit.align.trl_names import REFERENCE_COLUMNS, DPOConfig, DPOTrainer
+from readwrite_edit.align.trl_names import REFERENCE_COLUMNS, DPOConfig, DPOTrainer, FusedCausalLMOutput
 from readwrite_edit.errors import RunError
+from readwrite_edit.evaluate.records import RowScores, token_id
 from readwrite_edit.models.pathways import unwrap
 from readwrite_edit.recipe import Recipe, dpo_arguments
 
@@ -54,6 +55,7 @@ class PreferenceTrainer(DPOTrainer):
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         self.dpo = args
+        self._answers: list[tuple[Tensor, Tensor]] = []
         super().__init__(
             model=model,
             args=args,
@@ -75,6 +77,29 @@ class PreferenceTrainer(DPOTrainer):
         """The model with its adapter."""
         return cast(PeftModel, self.model)
 
+    @property
+    def _held_out(self) -> Dataset:
+        return cast(Dataset, self.eval_dataset)
+
+    @property
+    def row_scores(self) -> RowScores:
+        """What the last evaluation says of each held-out row, in the order of the rows."""
+        chosen, rejected = (torch.cat(column).tolist() for column in zip(*self._answers, strict=True))
+        rows = self._held_out.to_list()
+        reference = [tuple(row[name] for row in rows) for name in REFERENCE_COLUMNS]
+        return RowScores(
+            ids=tuple(token_id(row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]) for row in rows),
+            chosen=tuple(chosen),
+            rejected=tuple(rejected),
+            reference_chosen=reference[0],
+            reference_rejected=reference[1],
+        )
+
+    def reference_key_of_held_out(self, more: object) -> str:
+        """A key of the held-out rows, of the base and its arithmetic, and of whatever else is named."""
+        columns = ("prompt_ids", "chosen_ids", "rejected_ids")
+        return reference_key(self._held_out.select_columns(columns).to_list(), **self._context, more=more)
+
     def use_reference(self, store: ReferenceStore, weights_hash: str, progress: Progress | None = None) -> None:
         """Give both data sets the reference's log-probabilities, from the store where it has them.
 
@@ -83,7 +108,7 @@ class PreferenceTrainer(DPOTrainer):
             weights_hash: Of the base model.
             progress: Called with (rows done, rows in all) while they are computed.
         """
-        context = {
+        self._context = {
             "weights": weights_hash,
             "dtype": str(self.policy.dtype),
             "autocast": self.accelerator.mixed_precision,
@@ -92,8 +117,8 @@ class PreferenceTrainer(DPOTrainer):
             "truncation": self.dpo.truncation_mode,
             "ld_alpha": self.ld_alpha,
         }
-        self.train_dataset = self._with_reference(self.train_dataset, store, context, progress)
-        self.eval_dataset = self._with_reference(self.eval_dataset, store, context, progress)
+        self.train_dataset = self._with_reference(self.train_dataset, store, self._context, progress)
+        self.eval_dataset = self._with_reference(self.eval_dataset, store, self._context, progress)
         self.precompute_ref_logps = True
 
     def _with_reference(
@@ -118,6 +143,24 @@ class PreferenceTrainer(DPOTrainer):
         self.policy.train(training)
         return scores
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """TRL's evaluation; ``row_scores`` then holds what it averaged."""
+        self._answers.clear()
+        return super().evaluate(*args, **kwargs)
+
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """One batch of an evaluation, whose log-probabilities are kept as they pass."""
+        passed: list[FusedCausalLMOutput] = []
+        handle = model.register_forward_hook(lambda _module, _inputs, output: passed.append(output))
+        try:
+            result = super().prediction_step(model, inputs, *args, **kwargs)
+        finally:
+            handle.remove()
+        sums = answer_log_probs(cast(Tensor, passed[0].log_probs), inputs["completion_mask"], self.ld_alpha)
+        chosen, rejected = sums.double().cpu().chunk(2)
+        self._answers.append((chosen, rejected))
+        return result
+
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """One forward and backward pass; refuses to go on from a loss that is not finite."""
         loss = super().training_step(model, inputs, *args, **kwargs)
@@ -126,6 +169,28 @@ class PreferenceTrainer(DPOTrainer):
                 f"the loss is {float(loss)} at step {self.state.global_step + 1}; lower the learning rate"
             )
         return loss
+
+
+def answer_log_probs(log_probs: Tensor, completion_mask: Tensor, ld_alpha: float | None) -> Tensor:
+    """Log-probabilities of whole answers from those of their tokens, as TRL's loss sums them.
+
+    Args:
+        log_probs: Of each next token, zero outside the answers, shape (2 · rows, time − 1): chosen, then rejected.
+        completion_mask: 1 in the answers, shape (2 · rows, time).
+        ld_alpha: Weight of tokens beyond the shorter of a row's two answers; None weighs all alike.
+
+    Returns:
+        Shape (2 · rows,).
+
+    Source: LD-DPO, arXiv 2409.06411.
+    """
+    mask = completion_mask[:, 1:].to(log_probs.device)
+    log_probs = log_probs[:, -mask.shape[1] :]
+    if ld_alpha is None:
+        return log_probs.sum(dim=1)
+    shared = torch.minimum(*mask.sum(dim=1).chunk(2)).repeat(2)
+    beyond = mask.cumsum(dim=1) > shared.unsqueeze(1)
+    return (log_probs * torch.where(beyond, ld_alpha, 1.0)).sum(dim=1)
 
 
 def dpo_configuration(recipe: Recipe, checkpoints: Path, *, on_cpu: bool) -> DPOConfig:

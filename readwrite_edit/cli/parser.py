@@ -8,10 +8,24 @@ from difflib import get_close_matches
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from readwrite_edit.cli import align, edit, export, geometry, probe, queue, recipes, runs, tui, verify
+from readwrite_edit.cli import (
+    align,
+    compare,
+    edit,
+    evaluate,
+    export,
+    geometry,
+    probe,
+    queue,
+    recipes,
+    runs,
+    sweep,
+    tui,
+    verify,
+)
 from readwrite_edit.terminal import printable
 
-COMMANDS = (align, edit, probe, verify, export, recipes, runs, geometry, queue, tui)
+COMMANDS = (align, sweep, evaluate, compare, edit, probe, verify, export, recipes, runs, geometry, queue, tui)
 
 
 class Parser(argparse.ArgumentParser):

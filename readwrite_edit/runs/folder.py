@@ -54,6 +54,11 @@ class RunFolder:
         return self.path / "geometry.jsonl"
 
     @property
+    def evaluations(self) -> Path:
+        """One JSON object per evaluation: what was measured of each row and of each sequence."""
+        return self.path / "evaluations.jsonl"
+
+    @property
     def console(self) -> Path:
         """What the run printed."""
         return self.path / "console.log"

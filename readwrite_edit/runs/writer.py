@@ -47,6 +47,7 @@ class RunWriter:
         self._save(flush=True)
         self._metrics = LineAppender(folder.metrics)
         self._geometry = LineAppender(folder.geometry)
+        self._evaluations: LineAppender | None = None  # only alignments have it
 
     @classmethod
     def start(
@@ -147,6 +148,16 @@ class RunWriter:
         stamp = self._stamp(step)
         self._geometry.append([{**_finite_or_null(row), **stamp} for row in rows])
 
+    def log_evaluation(self, step: int, line: Mapping[str, Any]) -> None:
+        """Append one line of ``evaluations.jsonl``, see ``evaluate.records``.
+
+        Raises:
+            RunError: The disk refuses.
+        """
+        if self._evaluations is None:
+            self._evaluations = LineAppender(self.folder.evaluations)
+        self._evaluations.append([{**line, **self._stamp(step)}])
+
     def rewind(self, step: int) -> None:
         """Say that this segment goes on from a checkpoint at ``step``: earlier lines beyond it are superseded."""
         starts = (*self._state.segment_starts[:-1], step)
@@ -180,6 +191,8 @@ class RunWriter:
         """Close the files and give the lock back; a second call does nothing."""
         self._metrics.close()
         self._geometry.close()
+        if self._evaluations is not None:
+            self._evaluations.close()
         self._lock.release()
 
     def __enter__(self) -> RunWriter:

@@ -10,15 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from readwrite_edit.align.evaluation import text_metrics
 from readwrite_edit.edit.files import attach, detach
-from readwrite_edit.edit.intervals import mean_interval
 from readwrite_edit.edit.measure import measure
 from readwrite_edit.edit.measure.metrics import metrics_table
 from readwrite_edit.edit.measure.prompts import prompts_table
-from readwrite_edit.edit.measure.texts import added_energy, measure_texts
+from readwrite_edit.edit.measure.texts import measure_texts
 from readwrite_edit.edit.overlaps import by_matrix
 from readwrite_edit.edit.plan import Plan, Prompt
+from readwrite_edit.evaluate.energy import added_energy
+from readwrite_edit.evaluate.intervals import mean_interval
+from readwrite_edit.evaluate.texts import text_metrics
 from tests.ready_context import ready_context
 from tests.small_edits import dense, random_change
 

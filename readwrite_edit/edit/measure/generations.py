@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from peft import PeftModel
 
-from readwrite_edit.align.evaluation import answers, continuations, side_by_side
 from readwrite_edit.edit.context import Context
 from readwrite_edit.edit.plan import Prompt
+from readwrite_edit.evaluate.generations import answers, continuations, side_by_side
 
 _SHOWN = 4
 _KINDS = ("prompt", "chat", "paraphrase")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from readwrite_edit.edit.intervals import mean_interval
+from readwrite_edit.evaluate.intervals import mean_interval
 
 Side = Callable[[pd.DataFrame, str], "pd.Series[float]"]
 
