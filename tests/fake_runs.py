@@ -41,6 +41,7 @@ from readwrite_edit.queue import runner
 
 runner.EVERY_S = 0.05
 runner.program = lambda argv: [sys.executable, "-c", sys.argv[2], *argv]
+runner.why_absent = lambda device: None  # GPUs are made up too
 start = runner.start_detached
 
 def start_and_die(*args, **options):

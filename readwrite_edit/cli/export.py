@@ -42,13 +42,13 @@ def run(args: argparse.Namespace) -> int:
 
     prepare_environment()
     from readwrite_edit.export import check_upload, export_run, planned_files, push
-    from readwrite_edit.runs.reader import resolve_run
+    from readwrite_edit.queue.finding import find_run
 
     if (args.private or args.revision) and not args.push:
         raise ExportError("--private and --revision belong to an upload: add --push OWNER/NAME")
     if args.push:
         check_upload(args.push)  # before a merge takes its minutes
-    run_path = resolve_run(args.which, args.root)
+    run_path = find_run(args.which, args.root)
     if args.dry_run:
         planned = planned_files(run_path, args.to, merge=args.merge, force=args.force)
         _report(args, planned, address=None)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from readwrite_edit.cli.run_actions import find_run
 from readwrite_edit.cli.table import print_table
 from readwrite_edit.runs.geometry_grid import MEASURE_BY_NAME
 from readwrite_edit.terminal import printable
@@ -43,6 +42,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(args: argparse.Namespace) -> int:
+    from readwrite_edit.queue.finding import find_run
+
     path = find_run(args.which, args.root)
     shown = _snapshot(path, args.step)
     measure = MEASURE_BY_NAME.get(args.quantity)
@@ -66,15 +67,19 @@ def _snapshot(path: Path, step: int | None) -> GeometryGrid:
     """One snapshot of a run.
 
     Raises:
-        FolderError: The run has none, or none of that step.
+        FolderError: The run has none, or none that can be read, or none of that step.
     """
+    from readwrite_edit.runs.absence import GEOMETRY, absence, why_no_records
     from readwrite_edit.runs.folder import FolderError
     from readwrite_edit.runs.geometry_grid import grid
-    from readwrite_edit.runs.reader import geometry, last_snapshot
+    from readwrite_edit.runs.reader import read_run
+    from readwrite_edit.runs.records import last_snapshot, read_geometry
 
-    records = geometry(path)
+    found, view = read_geometry(path), read_run(path)
+    records = found.records
     if not records:
-        raise FolderError(f"{path} has no geometry yet")
+        problem = why_no_records(found.cursor, 0, live=view.live)
+        raise FolderError(f"{path}: {absence(GEOMETRY, view, problem)}")
     if step is None:
         return grid(last_snapshot(records))
     chosen = [record for record in records if record["step"] == step]

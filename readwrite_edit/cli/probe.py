@@ -72,12 +72,12 @@ def _start(args: argparse.Namespace) -> int:
 
 def _resume(args: argparse.Namespace) -> int:
     from readwrite_edit.cli.align import prepare_environment
-    from readwrite_edit.runs.reader import resolve_run
+    from readwrite_edit.queue.finding import find_run
 
     prepare_environment()
     from readwrite_edit.probe.job import resume_probe
 
-    return _report(resume_probe(resolve_run(args.which, args.root)), args)
+    return _report(resume_probe(find_run(args.which, args.root)), args)
 
 
 def _report(outcome: ProbeOutcome, args: argparse.Namespace) -> int:

@@ -45,28 +45,6 @@ def add_signals(parser: argparse.ArgumentParser) -> None:
     stronger.add_argument("--kill", action="store_true", help="also send SIGKILL: it ends at once and saves nothing")
 
 
-def find_run(text: str, root: Path) -> Path:
-    """The folder of the run that a user means.
-
-    Raises:
-        FolderError: There is none, or more than one; one that waits in the queue is named as such.
-    """
-    from readwrite_edit.queue import items
-    from readwrite_edit.runs.folder import FolderError
-    from readwrite_edit.runs.reader import resolve_run
-
-    try:
-        return resolve_run(text, root)
-    except FolderError:
-        for item in items(root):
-            if not item.ended and text in (item.run.name, str(item.run)):
-                raise FolderError(
-                    f"{item.run.name} has no folder yet: it is {item.state} as item {item.id} of the queue "
-                    f"(readwrite-edit queue rm {item.id} takes a waiting one out)"
-                ) from None
-        raise
-
-
 def send_signal(path: Path, args: argparse.Namespace) -> None:
     """Send what ``--terminate`` or ``--kill`` asks for, if anything.
 
@@ -87,6 +65,7 @@ def _action(actions: Any, name: str, run: Any, text: str) -> argparse.ArgumentPa
 
 
 def _compare(args: argparse.Namespace) -> int:
+    from readwrite_edit.queue.finding import find_run
     from readwrite_edit.runs.comparison import compare
 
     found = compare([find_run(text, args.root) for text in args.which])
@@ -101,8 +80,9 @@ def _print_comparison(found: Comparison) -> None:
     heads = [f"run {number}" for number in range(1, len(found.views) + 1)]
     for head, view in zip(heads, found.views, strict=True):
         print(f"{head}: {printable(view.name)}, {view.kind}, {view.status}")
-    for position, reason in found.unread.items():
-        print(f"{heads[position]}: its recipe is left out: {printable(reason)}")
+    for position, sentences in found.unread.items():
+        for sentence in sentences:
+            print(f"{heads[position]}: {printable(sentence)}")
     _section("recipe, where it differs", heads, _cells(found.recipe, heads, _value_text))
     _section("last figures", heads, _cells(found.metrics, heads, _figure_text))
     _section("before", heads, _cells(found.before, heads, _figure_text))
@@ -150,7 +130,7 @@ def _comparison_json(found: Comparison) -> dict[str, Any]:
     return {
         "runs": [{**asdict(view), "name": view.name, "path": str(view.path)} for view in found.views],
         "recipe": tables(found.recipe),
-        "unread": {found.views[at].name: reason for at, reason in found.unread.items()},
+        "unread": by_run(found.unread),
         "last": tables(found.metrics),
         "before": tables(found.before),
         "after": tables(found.after),
@@ -163,6 +143,7 @@ def _comparison_json(found: Comparison) -> dict[str, Any]:
 
 def _resume(args: argparse.Namespace) -> int:
     from readwrite_edit.cli import build_parser
+    from readwrite_edit.queue.finding import find_run
     from readwrite_edit.runs.launching import launch
     from readwrite_edit.runs.resuming import resume_argv
 
@@ -192,6 +173,7 @@ def _remove(args: argparse.Namespace) -> int:
 
 def _exactly(text: str, root: Path) -> Path:
     """The run of a name or path; what is to be deleted is not guessed from a beginning."""
+    from readwrite_edit.queue.finding import find_run
     from readwrite_edit.runs.folder import FolderError
 
     path = root / text if (root / text).is_dir() else Path(text)
@@ -222,6 +204,7 @@ def _confirmed(paths: Sequence[Path]) -> bool:
 
 
 def _note(args: argparse.Namespace) -> int:
+    from readwrite_edit.queue.finding import find_run
     from readwrite_edit.runs.notes import Note, read_note, write_note
 
     path = find_run(args.which, args.root)

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from readwrite_edit.queue.device import device_of
+from readwrite_edit.queue.device import device_of, why_absent
+from readwrite_edit.queue.finding import find_run
 from readwrite_edit.queue.items import Item, log_of
 from readwrite_edit.queue.store import changing, number_of, save, stored
 from readwrite_edit.runs.folder import FolderError, new_run_path
-from readwrite_edit.runs.reader import resolve_run
 
 COMMANDS = ("align", "edit", "probe")
 _RUN_DIR = "--run-dir"
@@ -29,12 +29,15 @@ def add(root: Path, argv: Sequence[str], name: str = "", *, device: str | None =
         device: That it occupies; see ``queue.device.device_of``.
 
     Raises:
-        FolderError: The command makes no run, the device has no name, or the queue can not be written.
+        FolderError: The command makes no run, the device is none or none of this machine, or the queue can not be
+            written.
     """
     if not argv or argv[0] not in COMMANDS:
         given = argv[0] if argv else "no command"
         raise FolderError(f"{given}: expected a command that makes a run: {', '.join(COMMANDS)}")
     place_device, title = device_of(argv, device), name or _title(argv)
+    if why := why_absent(place_device):
+        raise FolderError(f"device {place_device}: {why}")
     with changing(root) as place:
         waiting = stored(place)
         run = _named_run(argv)
@@ -71,7 +74,7 @@ def _named_run(argv: Sequence[str]) -> Path | None:
     """The run folder that a command names itself; None where it does not."""
     if tuple(argv[:2]) == ("probe", "resume"):
         which = next((word for word in argv[2:] if not word.startswith("-")), "")
-        return resolve_run(which, Path(_value(argv, "--root") or "runs"))
+        return find_run(which, Path(_value(argv, "--root") or "runs"))
     named = _value(argv, _RUN_DIR) or (_value(argv, "--resume") if argv[0] == "align" else None)
     return Path(named) if named else None
 

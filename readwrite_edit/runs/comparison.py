@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from readwrite_edit.runs.absence import SUMMARY, damage, unread_text
 from readwrite_edit.runs.folder import FolderError, RunFolder
 from readwrite_edit.runs.geometry_grid import MEASURES, GeometryGrid, Measure, grid
-from readwrite_edit.runs.reader import RunView, read_run, summary
-from readwrite_edit.runs.records import geometry, last_snapshot, metrics
+from readwrite_edit.runs.reader import RunView, read_run, read_summary
+from readwrite_edit.runs.records import Found, Record, last_snapshot, read_geometry, read_metrics
 from readwrite_edit.runs.regular import read_head
 from readwrite_edit.runs.state import is_finite
 
@@ -64,7 +66,7 @@ class Comparison:
     Attributes:
         views: The runs.
         recipe: Keys whose values differ, in the order of the recipes.
-        unread: By position, why a run's recipe could not be read.
+        unread: By position, a sentence on each file of a run that could not be read, or not wholly.
         metrics: Last value of each metric, as ``train loss``; NaN is None.
         before: Figures of the base, as the end tables give them.
         after: Figures at the end (of probes and edits: their figures).
@@ -74,7 +76,7 @@ class Comparison:
 
     views: tuple[RunView, ...]
     recipe: tuple[Row, ...]
-    unread: Mapping[int, str]
+    unread: Mapping[int, tuple[str, ...]]
     metrics: tuple[Row, ...]
     before: tuple[Row, ...]
     after: tuple[Row, ...]
@@ -89,27 +91,65 @@ def compare(paths: Sequence[Path]) -> Comparison:
         paths: Two to four run folders.
 
     Raises:
-        FolderError: There are fewer or more, or one is no run.
+        FolderError: There are fewer or more, one is no run, or two are the same.
     """
     if not FEWEST <= len(paths) <= MOST:
         raise FolderError(f"{len(paths)} runs: expected {FEWEST} to {MOST} to compare")
-    views = tuple(map(read_run, paths))
-    for view in views:
+    if twice := same_run(paths):
+        first, second = map(str, twice)
+        named = f"{first} twice" if first == second else f"{first} and {second}, which are the same run"
+        raise FolderError(f"{named}: expected different runs to compare; leave one out")
+    sides = [_side(path) for path in paths]
+    for view in (side.view for side in sides):
         if view.status == "broken":
             raise FolderError(f"{view.path}: {view.reason}: it can not be compared")
-    ends = [summary(path) for path in paths]
-    grids = tuple(grid(last_snapshot(geometry(path))) for path in paths)
-    recipe, unread = recipe_differences(paths)
+    grids = tuple(grid(last_snapshot(side.recorded.records)) for side in sides)
+    recipe, no_recipe = recipe_differences(paths)
+    unread = {at: (*([no_recipe[at]] if at in no_recipe else []), *side.unread()) for at, side in enumerate(sides)}
     return Comparison(
-        views=views,
+        views=tuple(side.view for side in sides),
         recipe=recipe,
-        unread=unread,
-        metrics=_rows([_last_metrics(path) for path in paths]),
-        before=_rows([_figures(end.get("before")) for end in ends]),
-        after=_rows([_figures(end.get("after") or end.get("figures")) for end in ends]),
+        unread={at: sentences for at, sentences in unread.items() if sentences},
+        metrics=_rows([_last_metrics(side.logged.records) for side in sides]),
+        before=_rows([_figures(side.end.get("before")) for side in sides]),
+        after=_rows([_figures(side.end.get("after") or side.end.get("figures")) for side in sides]),
         grids=grids,
         geometry=tuple(geometry_rows(grids)),
     )
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The files of one run but its recipe, as far as they can be read."""
+
+    view: RunView
+    logged: Found
+    recorded: Found
+    end: Mapping[str, Any]
+    no_end: str
+
+    def unread(self) -> tuple[str, ...]:
+        """A sentence on each that can not be read, or not wholly."""
+        lines = [
+            damage(found.cursor, len(found.records), live=self.view.live) for found in (self.logged, self.recorded)
+        ]
+        end = unread_text(SUMMARY, self.no_end) if self.no_end else ""
+        return tuple(sentence for sentence in (*lines, end) if sentence)
+
+
+def _side(path: Path) -> _Side:
+    return _Side(read_run(path), read_metrics(path), read_geometry(path), *read_summary(path))
+
+
+def same_run(paths: Sequence[Path]) -> tuple[Path, Path] | None:
+    """The first two paths that lead to one folder; None where all differ."""
+    seen: dict[str, Path] = {}
+    for path in paths:
+        real = os.path.realpath(path)
+        if real in seen:
+            return seen[real], path
+        seen[real] = path
+    return None
 
 
 def recipe_differences(paths: Sequence[Path]) -> tuple[tuple[Row, ...], dict[int, str]]:
@@ -185,10 +225,10 @@ def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield from flat(item, f"{prefix}.{key}" if prefix else str(key))
 
 
-def _last_metrics(path: Path) -> dict[str, Any]:
+def _last_metrics(records: Sequence[Record]) -> dict[str, Any]:
     """The last value of each metric, training before evaluation."""
     latest: dict[str, dict[str, Any]] = {"train": {}, "eval": {}}
-    for record in metrics(path):
+    for record in records:
         if record["kind"] in latest:
             latest[record["kind"]].update(_figures(record["values"]))
     return {f"{kind} {name}": value for kind, values in latest.items() for name, value in values.items()}

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from readwrite_edit.runs.state import is_finite
-from readwrite_edit.runs.wording import number_text
 
 Record = dict[str, Any]
 MODULE_ORDER = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "o_proj", "down_proj")
@@ -177,26 +176,6 @@ def difference(first: GeometryGrid, second: GeometryGrid) -> GeometryDifference:
     """What the second grid has more than the first, matrix by matrix."""
     records = {**first.records, **second.records}
     return GeometryDifference(second.step, *_axes(records), records, first, second)
-
-
-def explain(layer: int, module: str, record: Mapping[str, Any] | None) -> str:
-    """The exact figures behind one cell, in one line."""
-    if record is None:
-        return f"layer {layer} {module}: not measured"
-    sides = "   ".join(_side(record, side) for side in ("read", "write"))
-    return f"layer {layer} {module}: {sides}   norm {number_text(record.get('norm'))}"
-
-
-def _side(record: Mapping[str, Any], side: str) -> str:
-    """Fraction, both nulls and, where there is one, the p-value beside each; a dash alone for a side without."""
-    parts = [f"{side} {number_text(record.get(f'{side}_fraction'))}"]
-    if not is_finite(record.get(f"{side}_fraction")):
-        return parts[0]
-    for label, null in (("k/d", "isotropic"), ("energy null", "energy")):
-        parts.append(f"{label} {number_text(record.get(f'{side}_{null}_null'))}")
-        p = record.get(f"{side}_{null}_p")
-        parts += [f"p {number_text(p)}"] if is_finite(p) else []
-    return "  ".join(parts)
 
 
 def _axes(places: Iterable[tuple[int, str]]) -> tuple[tuple[int, ...], tuple[str, ...]]:

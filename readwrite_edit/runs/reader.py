@@ -7,7 +7,6 @@ import os
 import socket
 import time
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from readwrite_edit.runs.cursor import Cursor
 from readwrite_edit.runs.folder import FolderError, RunFolder
 from readwrite_edit.runs.lock import is_locked
 from readwrite_edit.runs.records import geometry, last_snapshot, last_value, metrics
-from readwrite_edit.runs.regular import read_head
+from readwrite_edit.runs.regular import read_head, reason_of
 from readwrite_edit.runs.state import LIVE, RunState, StateError, load_state
 from readwrite_edit.runs.wording import age_text
 
@@ -28,13 +27,14 @@ __all__ = [
     "list_runs",
     "metrics",
     "read_run",
-    "resolve_run",
+    "read_summary",
     "run_names",
     "summary",
 ]
 
 _LARGEST_SUMMARY = 1 << 24
 SILENT_AFTER_S = 120.0
+_CLOCKS_AGREE_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,8 @@ class RunView:
     ``status`` is queued, running, stopping, stopped, finished, failed, silent
     (on another host, without a sign for a while) or broken (no run that this
     version can read); ``reason`` says more where there is more to say.
+    ``age_s`` counts from its last sign, and is 0 where that is dated in the
+    future: ``ahead_s`` says by how much, where clocks differ by more than 5 s.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class RunView:
     segment: int = 0
     started_s: float | None = None
     age_s: float | None = None
+    ahead_s: float = 0.0
     hostname: str = ""
     pid: int = 0
 
@@ -68,6 +71,13 @@ class RunView:
     def live(self) -> bool:
         """Whether it may still write: running, stopping, or silent elsewhere."""
         return self.status in (*LIVE, "silent")
+
+    def aged(self, passed_s: float) -> RunView:
+        """The same run so many seconds later, by the reader's clock."""
+        if self.age_s is None:
+            return self
+        age_s, ahead_s = _ages(self.age_s - self.ahead_s + passed_s)
+        return replace(self, age_s=age_s, ahead_s=ahead_s)
 
 
 def read_run(path: Path, *, now: float | None = None) -> RunView:
@@ -116,41 +126,30 @@ def list_runs(root: Path, *, now: float | None = None) -> list[RunView]:
 
 def summary(path: Path) -> dict[str, Any]:
     """The end table of a run, or an empty one where there is none that can be read."""
+    return read_summary(path)[0]
+
+
+def read_summary(path: Path) -> tuple[dict[str, Any], str]:
+    """The end table of a run, and where it can not be read, why, as a clause; both are empty where there is none."""
     try:
-        found = json.loads(read_head(RunFolder(path).summary, _LARGEST_SUMMARY))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def resolve_run(text: str, root: Path) -> Path:
-    """The run that a user means.
-
-    Args:
-        text: ``last``, the name of a folder under ``root``, a path, or the beginning of one name.
-        root: Folder of runs.
-
-    Raises:
-        FolderError: No run, or more than one, is meant; the message names near ones.
-    """
-    names = [view.name for view in list_runs(root)]
-    if text == "last" and names:
-        return root / names[0]
-    if text in names:
-        return root / text
-    if Path(text).is_dir() and (os.sep in text or RunFolder(Path(text)).state.exists()):
-        return Path(text)
-    matches = [name for name in names if text and name.startswith(text)]
-    if len(matches) == 1:
-        return root / matches[0]
-    if matches:
-        raise FolderError(f"{text!r} begins the names of {len(matches)} runs: {', '.join(sorted(matches)[:5])}")
-    near = get_close_matches(text, names, n=1) or names[:1]
-    hint = f"did you mean {near[0]!r}?" if near else "there are none yet"
-    raise FolderError(f"no run {text!r} under {root}: {hint}")
+        data = read_head(RunFolder(path).summary, _LARGEST_SUMMARY + 1)
+    except FileNotFoundError:
+        return {}, ""
+    except OSError as error:
+        return {}, reason_of(error)
+    if len(data) > _LARGEST_SUMMARY:
+        return {}, "it is larger than 16 MiB"
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}, "it is not valid JSON"
+    if not isinstance(found, dict):
+        return {}, "it is not a JSON object"
+    return found, "" if found else "there is nothing in it"
 
 
 def _view(folder: RunFolder, state: RunState, now: float) -> RunView:
+    age_s, ahead_s = _ages(now - state.heartbeat_s)
     view = RunView(
         path=folder.path,
         status=state.status,
@@ -161,11 +160,17 @@ def _view(folder: RunFolder, state: RunState, now: float) -> RunView:
         max_steps=state.max_steps,
         segment=state.segment,
         started_s=state.started_s,
-        age_s=max(0.0, now - state.heartbeat_s),  # another host's clock may be ahead
         hostname=state.hostname,
         pid=state.pid,
+        age_s=age_s,
+        ahead_s=ahead_s,
     )
     return _judge_live(folder, view) if state.status in LIVE else view
+
+
+def _ages(signed_s: float) -> tuple[float, float]:
+    """Age, and how far ahead another clock is, from a difference of times; clocks that agree well are taken as one."""
+    return max(0.0, signed_s), -signed_s if signed_s < -_CLOCKS_AGREE_S else 0.0
 
 
 def _judge_live(folder: RunFolder, view: RunView) -> RunView:

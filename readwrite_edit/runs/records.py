@@ -7,30 +7,59 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from readwrite_edit.runs.cursor import Cursor, parse_object
+from readwrite_edit.runs.cursor import Cursor
 from readwrite_edit.runs.folder import RunFolder
-from readwrite_edit.runs.regular import read_tail
+from readwrite_edit.runs.from_end import LastObject, last_object
+from readwrite_edit.runs.regular import open_regular, reason_of
 from readwrite_edit.runs.state import StateError, is_count, is_finite, load_state
 
 Record = dict[str, Any]
-_TAIL_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a JSONL file of a run gave.
+
+    Attributes:
+        records: The well-formed lines that still hold, in the order of the file.
+        cursor: That has read it: it knows what could not be read, and goes on where the file grows.
+    """
+
+    records: list[Record]
+    cursor: Cursor
+
+
+def read_metrics(path: Path) -> Found:
+    """``metrics.jsonl`` of the run in a folder."""
+    return _read(Cursor(RunFolder(path).metrics), is_metric, segment_starts(path), metric_key)
+
+
+def read_geometry(path: Path) -> Found:
+    """``geometry.jsonl`` of the run in a folder."""
+    return _read(Cursor(RunFolder(path).geometry), is_geometry, segment_starts(path), geometry_key)
+
+
+def _read(
+    cursor: Cursor,
+    is_record: Callable[[Record], bool],
+    starts: Sequence[int | None],
+    key: Callable[[Record], tuple[Any, ...]],
+) -> Found:
+    return Found(current(filter(is_record, cursor.read()), starts, key), cursor)
 
 
 def metrics(path: Path) -> list[Record]:
     """The well-formed lines of ``metrics.jsonl`` that still hold, in the order of the file."""
-    folder = RunFolder(path)
-    records = filter(is_metric, Cursor(folder.metrics).read())
-    return current(records, segment_starts(path), metric_key)
+    return read_metrics(path).records
 
 
 def geometry(path: Path) -> list[Record]:
     """The well-formed lines of ``geometry.jsonl`` that still hold, in the order of the file."""
-    folder = RunFolder(path)
-    records = filter(is_geometry, Cursor(folder.geometry).read())
-    return current(records, segment_starts(path), geometry_key)
+    return read_geometry(path).records
 
 
 def last_snapshot(records: Sequence[Record]) -> list[Record]:
@@ -42,19 +71,36 @@ def last_snapshot(records: Sequence[Record]) -> list[Record]:
 def last_value(path: Path, name: str) -> float | None:
     """The value of a name on the last train line that has it; NaN where it was not finite.
 
-    Looks from the end through 64 KiB of ``metrics.jsonl``, so that it is cheap however long the run is.
+    Looks at the end of ``metrics.jsonl`` only, so that it is cheap however long the run is.
     """
+    return read_last_value(path, name)[0]
+
+
+def read_last_value(path: Path, name: str) -> tuple[float | None, str]:
+    """As ``last_value``, and where the file can not be read, why, as a clause."""
     try:
-        data = read_tail(RunFolder(path).metrics, _TAIL_BYTES)
-    except OSError:
-        return None
-    # A first line without its beginning has an opening brace too few, and is left out as garbage.
-    for line in reversed(data.split(b"\n")[:-1]):
-        record = parse_object(line)
-        if record and is_metric(record) and record["kind"] == "train" and name in record["values"]:
-            value = record["values"][name]
-            return float(value) if is_finite(value) else math.nan
-    return None
+        with open_regular(RunFolder(path).metrics) as stream:
+            record = last_train(stream, name).found
+    except FileNotFoundError:
+        return None, ""
+    except OSError as error:
+        return None, reason_of(error)
+    return None if record is None else figure(record["values"][name]), ""
+
+
+def last_train(stream: BinaryIO, name: str) -> LastObject:
+    """The last train line of an open ``metrics.jsonl`` that has a value of a name."""
+    return last_object(stream, lambda record: has_train_value(record, name))
+
+
+def has_train_value(record: Record, name: str) -> bool:
+    """Whether a line is a train line with a value of a name."""
+    return is_metric(record) and record["kind"] == "train" and name in record["values"]
+
+
+def figure(value: object) -> float:
+    """A value of a metric line; NaN where it was not finite."""
+    return float(value) if is_finite(value) else math.nan
 
 
 def segment_starts(path: Path) -> tuple[int | None, ...]:

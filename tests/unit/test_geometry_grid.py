@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from readwrite_edit.runs import geometry_snapshots
-from readwrite_edit.runs.geometry_grid import MEASURE_BY_NAME, MEASURES, difference, explain, grid
+from readwrite_edit.runs.geometry_grid import MEASURE_BY_NAME, MEASURES, difference, grid
 from readwrite_edit.runs.geometry_scale import scale_for, scale_of
 from readwrite_edit.runs.geometry_snapshots import FIELDS, Snapshots
 from readwrite_edit.runs.records import current, geometry_key
@@ -28,7 +28,6 @@ def test_grid_orders_layers_and_modules_and_marks_what_is_missing():
     assert (made.step, made.layers, made.modules) == (4, (2, 10), ("q_proj", "k_proj", "o_proj", "zz"))
     assert [made.value(*place, READ) for place in ((2, "k_proj"), (10, "k_proj"), (10, "o_proj"))] == [0.31, None, None]
     assert made.measured() == (READ,) and not made.signed
-    assert explain(10, "k_proj", None) == "layer 10 k_proj: not measured"
 
 
 def test_a_ratio_needs_a_null_above_zero_and_the_first_of_several_records_counts():
@@ -89,18 +88,6 @@ def test_tones_rise_with_digits_and_change_sign_at_the_null():
         assert all((scale.tone(value) < 0) == (value < 1) for _, value in scale.legend())
     signed = scale_for([0.2], READ, signed=True)
     assert [signed.tone(value) for value in (-0.2, 0.0, 0.2)] == [-0.95, 0.0, 0.95]
-
-
-def test_explain_gives_both_nulls_and_p_values_of_both_sides():
-    record = {
-        "read_fraction": 0.06, "read_isotropic_null": 0.03, "read_isotropic_p": 1e-30, "read_energy_null": 0.7,
-        "write_fraction": 0.04, "write_isotropic_null": 0.03, "write_isotropic_p": 0.25, "norm": 0.5,
-    }  # fmt: skip
-    assert explain(3, "o_proj", record) == (
-        "layer 3 o_proj: read 0.06  k/d 0.03  p 1e-30  energy null 0.7   "
-        "write 0.04  k/d 0.03  p 0.25  energy null –   norm 0.5"
-    )
-    assert explain(3, "q_proj", {"norm": 0.0}) == "layer 3 q_proj: read –   write –   norm 0"
 
 
 # ---- snapshots

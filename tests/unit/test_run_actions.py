@@ -8,7 +8,6 @@ import pytest
 
 from readwrite_edit import queue
 from readwrite_edit.cli import main
-from readwrite_edit.queue.device import device_of, environment_for
 from readwrite_edit.runs.comparison import compare
 from readwrite_edit.runs.folder import FolderError
 from readwrite_edit.runs.notes import Note, read_notes
@@ -70,7 +69,8 @@ def test_a_comparison_says_what_it_can_not_read_and_refuses_what_is_no_run(root)
     (two / "summary.json").write_text("[")
     (two / "geometry.jsonl").unlink()
     found = compare([one, two])
-    assert "not plain YAML" in found.unread[1] and found.recipe == ()
+    assert "not plain YAML" in found.unread[1][0] and found.recipe == ()
+    assert found.unread[1][1:] == ("summary.json can not be read: it is not valid JSON.",) and 0 not in found.unread
     assert [dict(row.values) for row in found.after] == [{0: 0.5}]
     assert all(set(row.means) == {0} for row in found.geometry)
     (root / "none").mkdir()
@@ -90,6 +90,28 @@ def test_runs_compare_prints_tables_and_json(root, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["recipe"] == {"train.learning_rate": [0.1, 0.2]}
     assert [view["name"] for view in found["runs"]] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["runs", "show"], ["runs", "resume"], ["runs", "rm", "--yes"], ["geometry"], ["export", "--to", "out"],
+     ["probe", "resume"], ["queue", "add", "probe", "resume"]],
+)  # fmt: skip
+def test_every_command_says_of_a_run_that_waits_that_it_waits(root, capsys, command):
+    item = queue.add(root, ["align", "--recipe", "dpo_lora"], "later", device="cpu")
+    assert main([*command, item.run.name, "--root", str(root)]) == 2
+    said = capsys.readouterr().err
+    assert f"{item.run.name} has no folder yet: it is waiting as item {item.id} of the queue" in said
+
+
+def test_the_same_run_twice_is_not_compared(root, capsys):
+    one, _ = make_run(root / "one"), make_run(root / "two")
+    (root / "link").symlink_to("one")
+    for named in (["last", "last"], ["one", "two", "one"], ["one", str(one)], [str(one), f"{one}/"], ["one", "link"]):
+        assert main(["runs", "compare", *named, "--root", str(root)]) == 2
+        said = capsys.readouterr()
+        assert "expected different runs to compare; leave one out" in said.err and not said.out
+        assert "twice" in said.err or "are the same run" in said.err or "which are" in said.err
 
 
 @pytest.mark.parametrize(
@@ -173,7 +195,7 @@ def test_geometry_that_is_not_there_is_one_line(root, capsys):
     assert "no snapshot of step 9: it has 2, the nearest of step 2" in capsys.readouterr().err
     (path / "geometry.jsonl").write_text("garbage\n")
     assert main(["geometry", "run", "--root", str(root)]) == 2
-    assert "has no geometry yet" in capsys.readouterr().err
+    assert "geometry.jsonl can not be read: its only line is no record" in capsys.readouterr().err
 
 
 def test_queue_add_fixes_the_run_folder_and_ls_shows_it(root, capsys):
@@ -217,22 +239,6 @@ def test_a_run_folder_of_the_user_s_own_is_the_item_s(root, tmp_path):
     again = queue.add(root, ["probe", "resume", str(stopped)], device="cpu")
     assert again.run == stopped and again.argv == ("probe", "resume", str(stopped))
     assert read_run(stopped).status == "stopped"
-
-
-def test_the_device_is_the_user_s_the_command_s_or_what_is_there(monkeypatch):
-    monkeypatch.setattr("os.path.exists", lambda _path: False)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert device_of(["align"]) == "cpu"
-    assert device_of(["edit", "--device", "cuda:1"]) == "cuda:1"
-    assert device_of(["edit", "--device=cuda"], None) == "cuda:0"
-    assert device_of(["align", "--set", "model.device=cuda"], "cpu") == "cpu"
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
-    assert device_of(["align"]) == device_of(["align", "--set", "model.device=cuda"]) == "cuda:3"
-    assert device_of(["align", "--set=model.device=cpu"]) == "cpu"
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert device_of(["align"]) == "cpu"
-    assert environment_for("cuda:3")["CUDA_VISIBLE_DEVICES"] == "3"
-    assert environment_for("cpu")["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_a_folder_named_last_is_deleted_by_that_name_and_no_other(tmp_path, capsys):

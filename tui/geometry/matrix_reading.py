@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+from readwrite_edit.runs.absence import GEOMETRY, absence, why_no_records
 from readwrite_edit.runs.cursor import Cursor
 from readwrite_edit.runs.folder import RunFolder
 from readwrite_edit.runs.geometry_grid import Record
 from readwrite_edit.runs.geometry_snapshots import Snapshots
+from readwrite_edit.runs.reader import read_run
 from readwrite_edit.runs.records import is_geometry, segment_starts
 from readwrite_edit.tui.geometry.matrix_curves import Curve, curves_of
 
@@ -29,6 +31,7 @@ class MatrixReading:
         places: All matrices of the snapshot, layer by layer.
         record: The line of the matrix, with its lists; empty where there is none.
         curves: Fractions over k, one a side that was measured.
+        without: A sentence to stand there where the run has no snapshot.
     """
 
     place: Place
@@ -38,6 +41,7 @@ class MatrixReading:
     places: tuple[Place, ...]
     record: Record
     curves: tuple[Curve, ...]
+    without: str
 
 
 class MatrixReader:
@@ -72,7 +76,12 @@ class MatrixReader:
             self._scan(at, given_up)
         record = {} if at is None else self._records.get(place, {})
         places = () if at is None else _places(self._snapshots, at)
-        return MatrixReading(place, at, steps, self._snapshots, places, record, curves_of(record))
+        without = "" if steps else self._without()
+        return MatrixReading(place, at, steps, self._snapshots, places, record, curves_of(record), without)
+
+    def _without(self) -> str:
+        view = read_run(self.path)
+        return absence(GEOMETRY, view, why_no_records(self._cursor, 0, live=view.live))
 
     def _advance(self, given_up: Callable[[], bool]) -> None:
         for block in self._cursor.blocks():

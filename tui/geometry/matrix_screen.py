@@ -146,7 +146,7 @@ class MatrixScreen(WorkScreen):
     def _draw_head(self, reading: MatrixReading) -> None:
         width = max(20, self.size.width - 2)
         if reading.step is None:
-            lines = [Text("This run has no geometry yet.")]
+            lines = [Text(reading.without)]
         else:
             place, count = reading.steps.index(reading.step) + 1, len(reading.steps)
             shown = reading.snapshots.at(reading.step)
@@ -213,7 +213,7 @@ class MatrixScreen(WorkScreen):
     def why_not(self, action_id: str) -> str | None:
         """There must be such a matrix, or snapshot."""
         if self._last is None or self._last.step is None:
-            return "the matrix is still being read" if self._last is None else "the run has no snapshot yet"
+            return "the matrix is still being read" if self._last is None else "the run has no snapshot"
         steps, at = self._last.steps, self._last.steps.index(self._last.step)
         ends = {
             "matrix.earlier": (at == 0, "this is the first snapshot"),

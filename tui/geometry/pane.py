@@ -9,6 +9,7 @@ from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
+from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Static
 
@@ -23,11 +24,6 @@ from readwrite_edit.tui.geometry.table import GridTable
 _FRAME_S = 0.35
 _ROOMY = 26
 _AGAINST_ITS_NULL = MEASURES[1]
-_NOTHING = {
-    "align": "No snapshot yet: the first comes with the start of training.",
-    "probe": "This probe has no layers × matrices of updates; its tables are under report.",
-    "edit": "An edit has no snapshots of training; its effect is under report.",
-}
 
 
 class GeometryPane(Pane):
@@ -37,13 +33,16 @@ class GeometryPane(Pane):
         path: The run folder, so that a matrix can be opened; None where none can.
     """
 
+    class Turned(Message):
+        """The user looks at another quantity or snapshot."""
+
     NAME = "geometry"
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("geometry")]
 
     def __init__(self, path: Path | None = None) -> None:
         super().__init__(id="geometry")
         self._path = path
-        self._snapshots, self._kind = Snapshots(), "align"
+        self._snapshots, self._kind, self._without = Snapshots(), "align", ""
         self._max_steps: int | None = None
         self._steps: tuple[int, ...] = ()
         self._step: int | None = None
@@ -60,15 +59,16 @@ class GeometryPane(Pane):
         yield Static(id="geometry-legend", markup=False)
         yield Static(id="geometry-figures", markup=False)
 
-    def show(self, snapshots: Snapshots, kind: str, max_steps: int | None = None) -> None:
+    def show(self, snapshots: Snapshots, kind: str, without: str, max_steps: int | None = None) -> None:
         """Show what is known of a run.
 
         Args:
             snapshots: Its geometry.
             kind: Of the run: align, probe or edit.
+            without: A sentence to stand there where it has no snapshot.
             max_steps: Steps that it is to take, where they are known.
         """
-        self._snapshots, self._kind, self._max_steps = snapshots, kind, max_steps
+        self._snapshots, self._kind, self._without, self._max_steps = snapshots, kind, without, max_steps
         self._steps = snapshots.steps
         # Of the newest snapshot, since the first is of an update that is zero.
         self._measures = (snapshots.at(self._steps[-1]).measured() if self._steps else ()) or MEASURES[:1]
@@ -100,7 +100,7 @@ class GeometryPane(Pane):
 
     def _draw_lines(self) -> None:
         table, width = self.query_one(GridTable), max(20, self.size.width - 2)
-        head, legend_lines, below = [Text(_NOTHING.get(self._kind, "No snapshot."))], [], []
+        head, legend_lines, below = [Text(self._without)], [], []
         if self._grid.layers:
             place = self._steps.index(self._shown_step or 0) + 1
             head = [caption(self._measure, table.scale, width)]
@@ -109,7 +109,8 @@ class GeometryPane(Pane):
             legend_lines = legend(table.scale, width)
             below = figures(self._grid, table.place, self._measure, width)
         for name, lines in (("caption", head), ("legend", legend_lines), ("figures", below)):
-            self.query_one(f"#geometry-{name}", Static).update(joined(lines))
+            self.query_one(f"#geometry-{name}", Static).update(lines[0] if len(lines) == 1 else joined(lines))
+        self.query_one("#geometry-caption").set_class(not self._grid.layers, "-nothing")
 
     def _when(self, place: int) -> str:
         """Which snapshot of how many, and whether it stays there while new ones come."""
@@ -135,7 +136,7 @@ class GeometryPane(Pane):
     def why_not(self, action_id: str) -> str | None:
         """There must be snapshots to step through, and a matrix to open."""
         if not self._steps:
-            return "there is no snapshot yet"
+            return "there is no snapshot"
         place = self._steps.index(self._shown_step or 0)
         if action_id == "geometry.earlier" and place == 0:
             return "this is the first snapshot"
@@ -146,6 +147,12 @@ class GeometryPane(Pane):
         if action_id == "geometry.open" and self._path is None:
             return "the matrices of several runs can not be opened at once"
         return None
+
+    @property
+    def options(self) -> list[str]:
+        """Of the command ``geometry`` that prints what is shown."""
+        step = [] if self._step is None else ["--step", str(self._step)]
+        return [*step, *([] if self._chosen is None else ["--quantity", self._chosen.name])]
 
     def do_quantity(self) -> None:
         """Show the next quantity."""
@@ -162,6 +169,7 @@ class GeometryPane(Pane):
         if self._film_scale is not None:
             self._film_scale = self._scale_of_all()
         self._draw()
+        self.post_message(self.Turned())
 
     def do_earlier(self) -> None:
         """Go one snapshot back and stay there."""
@@ -176,6 +184,7 @@ class GeometryPane(Pane):
     def _go(self, place: int) -> None:
         self._step = None if place >= len(self._steps) - 1 else self._steps[place]
         self._draw()
+        self.post_message(self.Turned())
 
     def do_play(self) -> None:
         """Play from the first snapshot, or from here where it is an older one; or halt."""

@@ -90,7 +90,7 @@ class Listing:
         known = self._ended.get(name)
         if signature and known and known[0] == signature:
             _, then, view = known
-            return replace(view, age_s=max(0.0, (view.age_s or 0.0) + now - then))
+            return view.aged(now - then)
         view = read_run(path, now=now)
         if signature and view.status in ENDED:
             self._ended[name] = signature, now, view
@@ -101,7 +101,7 @@ class Listing:
     def _remembered(self, view: RunView, note: Note) -> tuple[RunView, Note, RunRow]:
         """The row of a run, made safe to show only once as long as it says the same."""
         known = self._rows.get(view.name)
-        if known and known[1] == note and replace(known[0], age_s=view.age_s) == view:
+        if known and known[1] == note and replace(known[0], age_s=view.age_s, ahead_s=view.ahead_s) == view:
             return view, note, replace(known[2], view=view)
         return view, note, _row(view, note)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from readwrite_edit.errors import ReadWriteEditError
-from readwrite_edit.terminal import printable
 from readwrite_edit.tui.dialogs import ConfirmDialog
+from readwrite_edit.tui.frame import command_text
 
 if TYPE_CHECKING:
     from readwrite_edit.queue import Item
@@ -83,6 +82,7 @@ def ask_to_cancel(screen: RunsScreen, row: RunRow) -> None:
     def answered(yes: bool | None) -> None:
         if not yes:
             return
+        screen.show_command(argv)
         try:
             queue.forget(screen.root, item.id)
             screen.desk.tell(f"{item.name} waits no longer")
@@ -90,9 +90,8 @@ def ask_to_cancel(screen: RunsScreen, row: RunRow) -> None:
             screen.desk.warn(str(error))
         screen.read_again()
 
-    argv = ["readwrite-edit", "queue", "rm", item.id, "--root", str(screen.root)]
-    dialog = ConfirmDialog(f"Take {row.name} out of the queue?", printable(shlex.join(argv)))
-    screen.desk.push_screen(dialog, answered)
+    argv = ["queue", "rm", item.id, "--root", str(screen.root)]
+    screen.desk.push_screen(ConfirmDialog(f"Take {row.name} out of the queue?", command_text(argv)), answered)
 
 
 def switch_queue(screen: RunsScreen, view: QueueView) -> None:

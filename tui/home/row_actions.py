@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from readwrite_edit.errors import ReadWriteEditError
 from readwrite_edit.runs.notes import Note, read_note, write_note
-from readwrite_edit.terminal import printable
 from readwrite_edit.tui.dialogs import ConfirmDialog, TypedDialog
+from readwrite_edit.tui.frame import command_text
 from readwrite_edit.tui.home.listing import RunRow
 from readwrite_edit.tui.home.note_dialog import NoteDialog
 from readwrite_edit.tui.home.stopping import why_no_stop
 
 if TYPE_CHECKING:
+    from readwrite_edit.tui.app import RunsApp
     from readwrite_edit.tui.home.runs_screen import RunsScreen
 
 PLAIN_YES = 5
 _NAMED = 12
+_AT_ONCE = 8
+ON_A_ROW = ("open", "stop", "resume", "export", "note", "delete", "mark", "unmark")
 _WITHOUT_FOLDER = ("open", "resume", "export", "note")
 
 
@@ -41,22 +43,46 @@ def why_not_row(name: str, row: RunRow) -> str | None:
     return None
 
 
+def why_no_comparison(paths: Sequence[Path]) -> str | None:
+    """Why the marked runs can not be compared; None where they can."""
+    from readwrite_edit.runs.comparison import FEWEST, MOST, same_run
+
+    if not FEWEST <= len(paths) <= MOST:
+        return f"mark two to four runs first; {len(paths)} are marked"
+    twice = same_run(paths)
+    return f"{twice[0].name} and {twice[1].name} are the same run: take one mark away" if twice else None
+
+
 def ask_for_note(screen: RunsScreen, row: RunRow) -> None:
     """Let the user write on a run."""
+    name = row.view.name
+    try:
+        before = read_note(screen.root, name)
+    except ReadWriteEditError as error:
+        screen.desk.warn(str(error))
+        return
 
     def answered(note: Note | None) -> None:
         if note is None:
             return
+        if not row.view.path.is_dir():  # it would be kept for a later run of that name
+            screen.desk.warn(f"{row.name} was deleted meanwhile: the note is not kept")
+            return
+        screen.show_command(_note_argv(screen.root, name, before, note))
         try:
-            write_note(screen.root, row.view.name, note)
+            write_note(screen.root, name, note)
         except ReadWriteEditError as error:
             screen.desk.warn(str(error))
         screen.read_again()
 
-    try:
-        screen.desk.push_screen(NoteDialog(row.view.name, read_note(screen.root, row.view.name)), answered)
-    except ReadWriteEditError as error:
-        screen.desk.warn(str(error))
+    screen.desk.push_screen(NoteDialog(name, before), answered)
+
+
+def _note_argv(root: Path, name: str, before: Note, note: Note) -> list[str]:
+    """The command that writes a note over another one."""
+    tags = [f"--tag={tag}" for tag in note.tags if tag not in before.tags]
+    gone = [f"--untag={tag}" for tag in before.tags if tag not in note.tags]
+    return ["runs", "note", *tags, *gone, "--root", str(root), "--", name, note.text]
 
 
 def ask_to_delete(screen: RunsScreen, rows: Sequence[RunRow]) -> None:
@@ -67,14 +93,17 @@ def ask_to_delete(screen: RunsScreen, rows: Sequence[RunRow]) -> None:
         return
     runs = [row.view.name for row in rows if row.item is None]
     items = [row.item.id for row in rows if row.item is not None]
-    argv = [*(["runs", "rm", *runs] if runs else ["queue", "rm", *items]), "--root", str(screen.root)]
-    screen.show_command(argv)
+    root = ["--root", str(screen.root)]
+    dashed = any(name.startswith("-") for name in runs)  # it would be taken for an option
+    named = [*root, "--", *runs] if dashed else [*(runs or items), *root]
+    argv = [*(["runs", "rm"] if runs else ["queue", "rm"]), *named]
 
     def answered(yes: bool | None) -> None:
         if yes:
+            screen.show_command(argv)
             screen.remove(rows)
 
-    screen.desk.push_screen(_question(rows, printable(shlex.join(["readwrite-edit", *argv]))), answered)
+    screen.desk.push_screen(_question(rows, command_text(argv)), answered)
 
 
 def _question(rows: Sequence[RunRow], command: str) -> ConfirmDialog | TypedDialog:
@@ -104,3 +133,12 @@ def remove_rows(root: Path, rows: Sequence[RunRow]) -> list[str]:
         except ReadWriteEditError as error:
             problems.append(str(error))
     return problems
+
+
+def tell_removal(desk: RunsApp, asked: int, problems: Sequence[str]) -> None:
+    """Say what was deleted and what was not."""
+    done = asked - len(problems)
+    if done:
+        desk.tell(f"deleted {done} run{'s' if done > 1 else ''}")
+    for problem in problems[:_AT_ONCE]:
+        desk.warn(problem)

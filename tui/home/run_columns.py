@@ -17,6 +17,7 @@ GAP = 1
 _SPARK = "trend"
 _NO_TRACE = Trace()
 _LOSS_WIDTH = 6
+_AHEAD = "ahead"  # of a clock in the future, see the lines below the list
 
 
 @dataclass(frozen=True)
@@ -161,8 +162,9 @@ def _loss(trace: Trace) -> str:
 
 
 def _age_s(row: RunRow) -> float:
-    return inf if row.view.age_s is None else row.view.age_s
+    return inf if row.view.age_s is None else row.view.age_s - row.view.ahead_s
 
 
 def _age(row: RunRow) -> str:
-    return "" if row.view.age_s is None else age_text(row.view.age_s)
+    view = row.view
+    return "" if view.age_s is None else _AHEAD if view.ahead_s else age_text(view.age_s)

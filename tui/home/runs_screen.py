@@ -16,23 +16,20 @@ from textual.widgets import Static
 
 from readwrite_edit.errors import ReadWriteEditError
 from readwrite_edit.terminal import printable
-from readwrite_edit.tui.actions import BY_ID, bindings_of
+from readwrite_edit.tui.actions import bindings_of
 from readwrite_edit.tui.frame import WorkScreen
+from readwrite_edit.tui.home import opening, row_actions
 from readwrite_edit.tui.home.filter_line import FilterLine
 from readwrite_edit.tui.home.listing import Listing, Reading, RunRow
 from readwrite_edit.tui.home.queue_view import QueueView, ask_to_cancel, switch_queue
 from readwrite_edit.tui.home.resuming import resume_run
-from readwrite_edit.tui.home.row_actions import ask_for_note, ask_to_delete, remove_rows, why_not_row
 from readwrite_edit.tui.home.run_columns import SORTABLE, header, in_order
 from readwrite_edit.tui.home.run_list import GUTTER, RunList
-from readwrite_edit.tui.home.runs_text import account, census
+from readwrite_edit.tui.home.runs_text import account, census, nothing_yet
+from readwrite_edit.tui.home.sparkline import Trace
 from readwrite_edit.tui.home.stopping import ask_to_stop, point_out_delays
-from readwrite_edit.tui.wording import how_to_begin
 
 REFRESH_EVERY_S = 2.0
-_AT_ONCE = 8
-_COMPARED = (2, 4)
-_ON_A_ROW = ("open", "stop", "resume", "export", "note", "delete", "mark", "unmark")
 
 
 class RunsScreen(WorkScreen):
@@ -66,6 +63,7 @@ class RunsScreen(WorkScreen):
         self._sorted_by: str | None = None
         self._reverse = False
         self._reading = False
+        self._at = ""  # key of the row that the cursor was on when the command was last looked at
 
     def body(self) -> ComposeResult:
         """Titles of the columns, the list, what there is to say of the chosen run."""
@@ -79,9 +77,14 @@ class RunsScreen(WorkScreen):
         """Start reading, and again every few seconds."""
         self._listing = Listing(self.root, self.desk.clock)
         self.runs.focus()
-        self.show_command(["runs", "ls", "--root", str(self.root)])
+        self._show_own_command()
         self.read_again()
         self.set_interval(REFRESH_EVERY_S, self.read_again)
+
+    def on_screen_resume(self) -> None:
+        """A dialog or another screen was closed: what it changed, and what ended meanwhile, is seen at once."""
+        if self._listing is not None:
+            self.read_again()
 
     @property
     def runs(self) -> RunList:
@@ -112,22 +115,38 @@ class RunsScreen(WorkScreen):
         self._reading = False
         self._rows, self.queue = message.reading.rows, message.reading.queue
         self.marks &= {row.key for row in self._rows}
-        root = printable(str(self.root))
         empty = self.query_one("#empty", Static)
-        new_key = self.desk.key_text(BY_ID["runs.new"], first=True)
-        empty.update(printable(message.problem) or f"No runs in {root} yet.\n\n{how_to_begin(new_key)}")
+        empty.update(printable(message.problem) or nothing_yet(self.root, self.desk))
         empty.display = not self._rows
         self.show_rows()
+        if self._at not in {row.key for row in self._rows}:  # it was deleted: its command stays until the cursor moves
+            self._at = self._chosen_key()
         point_out_delays(self.desk, (row.view for row in self._rows))
 
     def on_run_list_moved(self) -> None:
-        """Another row is chosen."""
+        """Another row is chosen: what was done to the one before is over."""
+        if self._chosen_key() != self._at:
+            self._show_own_command()
         self._describe()
+
+    def _chosen_key(self) -> str:
+        return "" if self.chosen is None else self.chosen.key
+
+    def _show_own_command(self) -> None:
+        """Show what the list itself stands for, until something is done to a row."""
+        self._at = self._chosen_key()
+        self.show_command(["runs", "ls", "--root", str(self.root)])
+
+    def _show_anew(self) -> None:
+        """Show the rows after something was done to the list itself."""
+        self.show_rows()
+        self._show_own_command()
 
     def on_run_list_traced(self) -> None:
         """Sort again where that rests on what was read just now."""
         if self._sorted_by == "loss":
             self._fill()
+        self._describe()
 
     def remove(self, rows: Sequence[RunRow]) -> None:
         """Let a worker delete rows."""
@@ -136,27 +155,20 @@ class RunsScreen(WorkScreen):
 
     @work(thread=True)
     def _remove(self, rows: Sequence[RunRow]) -> None:
-        self.post_message(self.Removed(len(rows), remove_rows(self.root, rows)))
+        self.post_message(self.Removed(len(rows), row_actions.remove_rows(self.root, rows)))
 
     def on_runs_screen_removed(self, message: Removed) -> None:
         """Say what was deleted and what was not."""
-        done = message.asked - len(message.problems)
-        if done:
-            self.desk.tell(f"deleted {done} run{'s' if done > 1 else ''}")
-        for problem in message.problems[:_AT_ONCE]:
-            self.desk.warn(problem)
+        row_actions.tell_removal(self.desk, message.asked, message.problems)
         self.read_again()
 
     def show_rows(self) -> None:
         """Write title, list and what is said of the chosen run anew."""
-        shown = self._fill()
-        words = self.query_one(FilterLine).words
-        parts = [census(self._rows)]
-        parts += [f"{len(shown)} with {' '.join(words)!r}"] if words else []
-        parts += [f"{len(self.marks)} marked"] if self.marks else []
-        parts += [str(self.queue)] if str(self.queue) else []
-        parts += ["read-only"] if self.desk.readonly else []
-        self.set_title("   ".join([*parts, f"in {self.root}"]))
+        shown, words = self._fill(), self.query_one(FilterLine).words
+        parts = [census(self._rows), f"{len(shown)} with {' '.join(words)!r}" if words else ""]
+        parts += [f"{len(self.marks)} marked" if self.marks else "", str(self.queue)]
+        parts += ["read-only" if self.desk.readonly else "", f"in {self.root}"]
+        self.set_title("   ".join(filter(None, parts)))
         self._describe()
 
     def _fill(self) -> Sequence[RunRow]:
@@ -171,18 +183,19 @@ class RunsScreen(WorkScreen):
 
     def _describe(self) -> None:
         row = self.chosen
-        self.query_one("#chosen", Static).update("" if row is None else account(row))
+        text = "" if row is None else account(row, self.runs.traces.get(row.key, Trace()))
+        self.query_one("#chosen", Static).update(text)
 
     def why_not(self, action_id: str) -> str | None:
         """What an action lacks."""
         name, row = action_id.split(".")[1], self.chosen
-        if name in _ON_A_ROW and row is None:
-            return "there is no run here" if self._rows else "there are no runs yet"
-        if name == "compare" and not _COMPARED[0] <= len(self._marked_runs()) <= _COMPARED[1]:
-            return f"mark two to four runs first; {len(self._marked_runs())} are marked"
+        if name == "compare":
+            return row_actions.why_no_comparison([row.view.path for row in self._marked_runs()])
         if name == "pause":
             return None if self.queue.waiting or self.queue.paused else "nothing waits in the queue"
-        return None if row is None else why_not_row(name, row)
+        if row is None and name in row_actions.ON_A_ROW:
+            return "there is no run here" if self._rows else "there are no runs yet"
+        return None if row is None else row_actions.why_not_row(name, row)
 
     def on_run_list_opened(self) -> None:
         """A click on the chosen row."""
@@ -192,23 +205,23 @@ class RunsScreen(WorkScreen):
         """Mark the run under the cursor, or take its mark away; go on to the next."""
         self.marks ^= {self._row().key}
         self.runs.do_down()
-        self.show_rows()
+        self._show_anew()
 
     def do_unmark(self) -> None:
         """Take all marks away; where there is none, mark all that are shown."""
         self.marks = frozenset() if self.marks else frozenset(row.key for row in self.runs.rows)
-        self.show_rows()
+        self._show_anew()
 
     def do_sort(self) -> None:
         """Sort by the next column."""
         self._sorted_by = SORTABLE[(SORTABLE.index(self._sorted_by) + 1) % len(SORTABLE)]
-        self.show_rows()
+        self._show_anew()
         self.desk.tell(f"sorted by {self._sorted_by or 'start'}{', reversed' if self._reverse else ''}")
 
     def do_reverse(self) -> None:
         """Sort the other way round."""
         self._reverse = not self._reverse
-        self.show_rows()
+        self._show_anew()
 
     def do_filter(self) -> None:
         """Ask for the words that rows must hold."""
@@ -216,7 +229,7 @@ class RunsScreen(WorkScreen):
 
     def on_filter_line_changed(self) -> None:
         """Show the rows that hold the words."""
-        self.show_rows()
+        self._show_anew()
 
     def on_filter_line_closed(self) -> None:
         """Give the keys back to the list."""
@@ -224,53 +237,40 @@ class RunsScreen(WorkScreen):
 
     def do_refresh(self) -> None:
         """Read the folders now."""
-        self.show_command(["runs", "ls", "--root", str(self.root)])
+        self._show_own_command()
         self.read_again()
 
     def do_open(self) -> None:
         """Open the run under the cursor."""
-        from readwrite_edit.tui.run.run_screen import RunScreen
-
-        row = self._row()
-        self.show_command(["runs", "show", *self._named(row)])
-        self.desk.push_screen(RunScreen(row.view.path))
+        self._open(opening.run_screen(self._row()))
 
     def do_new(self) -> None:
         """Open the form of a recipe."""
-        from readwrite_edit.tui.forms.new_screen import NewScreen
-
-        self.desk.push_screen(NewScreen())
+        self._open(opening.new_screen())
 
     def do_edit(self) -> None:
         """Open the form of an edit: of the chosen run's model, or as the chosen edit was made."""
-        from readwrite_edit.tui.forms.edit_screen import EditScreen
-
-        row = self.chosen
-        has_model = row is not None and row.item is None and row.view.kind in ("align", "edit")
-        self.desk.push_screen(EditScreen(row.view.path) if row and has_model else EditScreen())
+        self._open(opening.edit_screen(self.chosen))
 
     def do_compare(self) -> None:
         """Open the marked runs beside each other."""
-        from readwrite_edit.tui.compare.screen import CompareScreen
-
-        rows = self._marked_runs()
-        self.show_command(["runs", "compare", *(str(row.view.path) for row in rows)])
-        self.desk.push_screen(CompareScreen([row.view.path for row in rows]))
+        self._open(opening.compare_screen(self._marked_runs()))
 
     def do_export(self) -> None:
         """Open the checklist of an export."""
-        from readwrite_edit.tui.forms.export_screen import ExportScreen
+        self._open(opening.export_screen(self._row()))
 
-        self.desk.push_screen(ExportScreen(self._row().view.path))
+    def _open(self, screen: WorkScreen) -> None:
+        """Open another screen, which shows a command of its own."""
+        self._show_own_command()
+        self.desk.push_screen(screen)
 
     def do_stop(self) -> None:
         """Ask the run under the cursor to stop, or take it out of the queue."""
         row = self._row()
         if row.item is None:
-            self.show_command(["runs", "stop", *self._named(row)])
-            ask_to_stop(self.desk, row.view)
+            ask_to_stop(self, row.view)
         else:
-            self.show_command(["queue", "rm", row.item.id, "--root", str(self.root)])
             ask_to_cancel(self, row)
 
     def do_resume(self) -> None:
@@ -279,11 +279,11 @@ class RunsScreen(WorkScreen):
 
     def do_note(self) -> None:
         """Write on the run under the cursor."""
-        ask_for_note(self, self._row())
+        row_actions.ask_for_note(self, self._row())
 
     def do_delete(self) -> None:
         """Delete the marked runs, or the one under the cursor."""
-        ask_to_delete(self, [row for row in self._rows if row.key in self.marks] or [self._row()])
+        row_actions.ask_to_delete(self, [row for row in self._rows if row.key in self.marks] or [self._row()])
 
     def do_pause(self) -> None:
         """Pause the queue, or let it go on."""
@@ -296,6 +296,3 @@ class RunsScreen(WorkScreen):
 
     def _marked_runs(self) -> list[RunRow]:
         return [row for row in self._rows if row.key in self.marks and row.item is None]
-
-    def _named(self, row: RunRow) -> list[str]:
-        return [row.view.name, "--root", str(self.root)]

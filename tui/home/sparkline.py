@@ -1,7 +1,8 @@
 """The loss of a whole run in one cell of a table, from a handful of lines of its file.
 
 A short file is read whole. Of a long one a block is read at each of some evenly
-spaced offsets, and its end: 100,000 lines cost what 1,000 cost.
+spaced offsets, and its end: 100,000 lines cost what 1,000 cost. Where the end can
+not be read, as in a line of 10 MB, what stands before it counts as the end.
 """
 
 from __future__ import annotations
@@ -15,9 +16,17 @@ from typing import BinaryIO
 
 from readwrite_edit.runs.cursor import parse_object
 from readwrite_edit.runs.folder import RunFolder
-from readwrite_edit.runs.records import Record, current, is_metric, metric_key, segment_starts
-from readwrite_edit.runs.regular import open_regular
-from readwrite_edit.runs.state import is_finite
+from readwrite_edit.runs.records import (
+    Record,
+    current,
+    figure,
+    has_train_value,
+    is_metric,
+    last_train,
+    metric_key,
+    segment_starts,
+)
+from readwrite_edit.runs.regular import open_regular, reason_of
 
 SAMPLES = 32
 _WHOLE_BYTES = 1 << 16
@@ -31,12 +40,14 @@ class Trace:
     """A value over a run.
 
     Attributes:
-        last: The last one; NaN where it was not finite, None where there is none.
+        last: The last one; NaN where it was not finite, None where there is none, or none near the end of the file.
         samples: Some of them, in order, NaN where not finite.
+        problem: Why the file, or its end, can not be read, as a clause; empty where it can.
     """
 
     last: float | None = None
     samples: tuple[float, ...] = ()
+    problem: str = ""
 
 
 def read_trace(path: Path, name: str = "loss", *, resumed: bool = False) -> Trace:
@@ -49,15 +60,15 @@ def read_trace(path: Path, name: str = "loss", *, resumed: bool = False) -> Trac
     """
     try:
         with open_regular(RunFolder(path).metrics) as stream:
-            records = [record for record in _records(stream) if _has(record, name)]
-    except OSError:
+            records, ended, problem = _sampled(stream, name)
+    except FileNotFoundError:
         return Trace()
+    except OSError as error:
+        return Trace(problem=reason_of(error))
     if resumed:
         records = current(records, segment_starts(path), metric_key)
-    values = [_value(record["values"][name]) for record in records]
-    if not values:
-        return Trace()
-    return Trace(values[-1], tuple(_spread(values, SAMPLES)))
+    values = [figure(record["values"][name]) for record in records]
+    return Trace(values[-1] if ended and values else None, tuple(_spread(values, SAMPLES)), problem)
 
 
 def sparkline(samples: Sequence[float], width: int) -> str:
@@ -81,18 +92,33 @@ def _spread(values: Sequence[float], count: int) -> list[float]:
     return [values[round(place * (len(values) - 1) / (count - 1))] for place in range(count)]
 
 
-def _records(stream: BinaryIO) -> Iterator[Record]:
-    """Metric lines of a file in its order: all of a short one, of a long one the first of each block, and its end."""
+def _sampled(stream: BinaryIO, name: str) -> tuple[list[Record], bool, str]:
+    """Lines of a file in its order, whether the last of them is the file's last, and what is wrong with its end.
+
+    Of a short file these are all lines, of a long one the first of each block, and the last.
+    """
     size = os.fstat(stream.fileno()).st_size
     if size <= _WHOLE_BYTES:
-        yield from _lines(stream.read(size), whole=True)
+        records = [record for record in _lines(stream.read(size), whole=True) if has_train_value(record, name)]
+        return records, True, ""
+    last = last_train(stream, name)
+    problem = "" if last.end else "its last 16 MB hold no line that can be read"
+    records = [record for record in _samples(stream, last.end or size) if has_train_value(record, name)]
+    if last.found is not None and (not records or records[-1] != last.found):
+        records.append(last.found)
+    return records, last.found is not None, problem
+
+
+def _samples(stream: BinaryIO, end: int) -> Iterator[Record]:
+    """All metric lines before an offset where that is near, else the first train line of each of some blocks."""
+    stream.seek(0)
+    if end <= _WHOLE_BYTES:
+        yield from _lines(stream.read(end), whole=True)
         return
-    step = (size - _WHOLE_BYTES) // SAMPLES
+    step = (end - _WHOLE_BYTES) // SAMPLES
     for place in range(SAMPLES):
         stream.seek(place * step)
         yield from _first_of_a_train(_lines(stream.read(_BLOCK_BYTES), whole=place == 0))
-    stream.seek(size - _WHOLE_BYTES)
-    yield from _last_of_a_train(stream.read(_WHOLE_BYTES))
 
 
 def _lines(data: bytes, *, whole: bool) -> Iterator[Record]:
@@ -108,19 +134,3 @@ def _first_of_a_train(records: Iterator[Record]) -> Iterator[Record]:
         if record["kind"] == "train":
             yield record
             return
-
-
-def _last_of_a_train(data: bytes) -> Iterator[Record]:
-    for line in reversed(data.split(b"\n")[1:-1]):
-        record = parse_object(line)
-        if record and is_metric(record) and record["kind"] == "train":
-            yield record
-            return
-
-
-def _has(record: Record, name: str) -> bool:
-    return record["kind"] == "train" and name in record["values"]
-
-
-def _value(value: object) -> float:
-    return float(value) if is_finite(value) else math.nan

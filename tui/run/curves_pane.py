@@ -30,12 +30,6 @@ _LEAST_WIDTH, _LEAST_HEIGHT = 38, 7
 _MOST_COLUMNS, _MOST_ROWS = 4, 4
 _AT_FIRST = 4  # charts; more are made when there are curves and room for them
 _BETWEEN_CHARTS_S = 0.001
-NO_VALUES = "No values yet: they come with the first logged step."
-_NEVER = "No values: this run logged none, or its metrics.jsonl can not be read."
-_NOTHING = {
-    "probe": "This probe logs no curves: its result is under report, its matrices under geometry.",
-    "edit": "An edit logs no curves: its effect and its price are under report.",
-}
 
 
 class CurvesPane(Pane):
@@ -58,7 +52,7 @@ class CurvesPane(Pane):
         self._large = self._log = False
         self._smoothing = Smoothing(0.0)
         self._waiting: deque[int] = deque()
-        self._version = -1
+        self._shown: tuple[int, str] | None = None
         self._left_out = 0
 
     def compose(self) -> ComposeResult:
@@ -74,11 +68,10 @@ class CurvesPane(Pane):
 
     def show(self, reading: RunReading) -> None:
         """Draw what is new of a run."""
-        if reading.version != self._version:
-            self._version, self._left_out = reading.version, reading.left_out
-            view = reading.view
-            nothing = NO_VALUES if view.live or view.status == "queued" else _NEVER
-            self.take(reading.series, _NOTHING.get(view.kind, nothing))
+        shown = reading.version, reading.no_values
+        if shown != self._shown:
+            self._shown, self._left_out = shown, reading.left_out
+            self.take(reading.series, reading.no_values)
 
     def take(self, series: Mapping[Key, Series], without: str) -> None:
         """Draw series; where there are none, say a sentence."""

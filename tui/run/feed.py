@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from readwrite_edit.runs.absence import GEOMETRY, METRICS, absence, damage, why_no_records
 from readwrite_edit.runs.cursor import Cursor
 from readwrite_edit.runs.folder import RunFolder
 from readwrite_edit.runs.geometry_snapshots import Snapshots
@@ -29,7 +30,9 @@ class RunReading:
         series: By kind and name; each grows at its end or is replaced by another.
         alarms: Messages, in order.
         snapshots: Its geometry.
-        garbage: Lines that can not be read.
+        unread: A sentence on each file that can not be read, or not wholly.
+        no_values: A sentence to stand where there are no curves.
+        no_geometry: A sentence to stand where there is no snapshot.
         left_out: Values of further names, beyond those that are kept.
         more: Whether there is more to read at once.
         version: Grows with whatever was read of metrics and geometry.
@@ -39,7 +42,9 @@ class RunReading:
     series: Mapping[Key, Series]
     alarms: list[str]
     snapshots: Snapshots
-    garbage: int
+    unread: tuple[str, ...]
+    no_values: str
+    no_geometry: str
     left_out: int
     more: bool
     version: int
@@ -75,12 +80,22 @@ class RunFeed:
         until = time.monotonic() + _LONGEST_READ_S
         changed = [lines.advance(until) for lines in (self._metrics, self._geometry)]
         self._version += any(changed)
+        series, alarms = self._store.series, self._store.alarms
+        counts = {METRICS: len(series) + len(alarms), GEOMETRY: len(self._snapshots.steps)}
+        files = {METRICS: self._metrics.cursor, GEOMETRY: self._geometry.cursor}
+        nothing = {
+            name: absence(name, view, why_no_records(cursor, counts[name], live=view.live))
+            for name, cursor in files.items()
+        }
+        damaged = [damage(cursor, counts[name], live=view.live) for name, cursor in files.items()]
         return RunReading(
             view=view,
-            series=self._store.series,
-            alarms=self._store.alarms,
+            series=series,
+            alarms=alarms,
             snapshots=self._snapshots,
-            garbage=self._metrics.cursor.garbage + self._geometry.cursor.garbage,
+            unread=tuple(filter(None, damaged)),
+            no_values=nothing[METRICS],
+            no_geometry=nothing[GEOMETRY],
             left_out=self._store.left_out,
             more=self._metrics.more or self._geometry.more,
             version=self._version,

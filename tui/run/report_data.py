@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from readwrite_edit.runs.folder import RunFolder
-from readwrite_edit.runs.reader import RunView, summary
+from readwrite_edit.runs.reader import RunView, read_summary
 from readwrite_edit.runs.regular import read_head
 from readwrite_edit.runs.state import is_finite
 from readwrite_edit.runs.wording import number_text
@@ -33,6 +33,7 @@ class ReportData:
         summary: ``summary.json``; parts that are not what this version writes are left out.
         tables: Names of the CSV files, the main one first.
         page: ``report.html``, where it was written.
+        problem: Why ``summary.json`` can not be read, as a clause; empty where it can, or there is none.
         signature: Changes with the files.
     """
 
@@ -40,18 +41,22 @@ class ReportData:
     summary: Mapping[str, Any] = field(default_factory=dict)
     tables: tuple[str, ...] = ()
     page: Path | None = None
+    problem: str = ""
     signature: tuple[Any, ...] = ()
 
 
 def read_report(view: RunView) -> ReportData:
     """Read what a run left behind; for a worker. What can not be read is missing."""
     folder = RunFolder(view.path)
-    found = {name: value for name, value in summary(view.path).items() if _is_known(name, value)}
+    end, problem = read_summary(view.path)
+    found = {name: value for name, value in end.items() if _is_known(name, value)}
+    if end and not found:
+        problem = "nothing in it is what this version writes"
     names = sorted(path.stem for path in _csv_files(view.path))[:_MOST_TABLES]
     main = found.get("main")
     page = folder.report if folder.report.is_file() else None
     tables = tuple(sorted(names, key=lambda name: name != main))
-    return ReportData(view, found, tables, page, (view.status, repr(found), tables, page))
+    return ReportData(view, found, tables, page, problem, (view.status, repr(found), tables, page, problem))
 
 
 def _csv_files(path: Path) -> list[Path]:

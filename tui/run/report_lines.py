@@ -10,6 +10,7 @@ from rich.text import Text
 
 from readwrite_edit.report.facts import duration, size
 from readwrite_edit.report.figures_table import Row, main_rows, other_rows
+from readwrite_edit.runs.absence import SUMMARY, absence
 from readwrite_edit.runs.wording import GLYPHS, number_text, step_text
 from readwrite_edit.terminal import printable
 from readwrite_edit.tui.run.report_data import ReportData
@@ -47,7 +48,8 @@ def _head(data: ReportData) -> Iterator[Text]:
     view, found = data.view, data.summary
     if not found:
         state = f"{GLYPHS[view.status]} {view.status}" + (f": {_text(view.reason)}" if view.reason else "")
-        yield Text(f"No result yet: it is written at the end. {state}, step {step_text(view.step, view.max_steps)}.")
+        yield Text(absence(SUMMARY, view, data.problem), style="bold yellow" if data.problem else "")
+        yield Text(f"{state}, step {step_text(view.step, view.max_steps)}")
     for name in ("title", "verdict", "why"):
         if text := _text(found.get(name)):
             yield Text().append(f"{name:<9}", style=_DIM).append(text, style=_BOLD if name == "verdict" else "")

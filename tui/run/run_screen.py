@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -14,8 +15,9 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static, TabbedContent, TabPane, Tabs
 
+from readwrite_edit.runs.folder import RunFolder
 from readwrite_edit.runs.reader import RunView
-from readwrite_edit.runs.wording import GLYPHS, age_text, step_text
+from readwrite_edit.runs.wording import GLYPHS, age_text, sign_text, step_text
 from readwrite_edit.terminal import printable
 from readwrite_edit.tui.actions import bindings_of
 from readwrite_edit.tui.frame import Pane, WorkScreen
@@ -46,7 +48,7 @@ class RunScreen(WorkScreen):
         self._feed: RunFeed | None = None
         self._last: RunReading | None = None
         self._reading = False
-        self._geometry_shown: tuple[int, int | None] | None = None
+        self._geometry_shown: tuple[int, str, int | None] | None = None
 
     def body(self) -> ComposeResult:
         """State lines and tabs."""
@@ -61,7 +63,7 @@ class RunScreen(WorkScreen):
         """Start reading, and again every second."""
         self._feed = RunFeed(self.path, clock=self.desk.clock)
         self.set_title(f"{self.path.name}   in {self.path.parent}")
-        self.show_command(["runs", "show", str(self.path)])
+        self._show_own_command()
         self.query_one(Tabs).can_focus = False
         self.query_one(CurvesPane).focus()
         self._refresh()
@@ -104,10 +106,11 @@ class RunScreen(WorkScreen):
     def _show_geometry(self, reading: RunReading) -> None:
         from readwrite_edit.tui.geometry.pane import GeometryPane
 
-        shown = reading.version, reading.view.max_steps
+        view = reading.view
+        shown = reading.version, reading.no_geometry, view.max_steps
         if shown != self._geometry_shown:
             self._geometry_shown = shown
-            self.query_one(GeometryPane).show(reading.snapshots, reading.view.kind, reading.view.max_steps)
+            self.query_one(GeometryPane).show(reading.snapshots, view.kind, reading.no_geometry, view.max_steps)
 
     # ---- tabs
 
@@ -116,6 +119,7 @@ class RunScreen(WorkScreen):
         name = str(message.pane.id).removeprefix("tab-")
         if not message.pane.query(Pane):
             await message.pane.mount(self._made(name))
+        self._show_own_command()
         pane = message.pane.query(Pane).first()
         if self._last is not None:
             self._show(pane, self._last)
@@ -142,15 +146,30 @@ class RunScreen(WorkScreen):
 
     def _open(self, name: str) -> None:
         self.query_one(TabbedContent).active = f"tab-{name}"
+        self._show_own_command()
+
+    def _show_own_command(self) -> None:
+        """Show what the open tab stands for, until something is done to the run."""
+        tab = str(self.query_one(TabbedContent).active).removeprefix("tab-")
+        self.show_command(command_of(tab, self.path, self._geometry_options() if tab == "geometry" else []))
+
+    def _geometry_options(self) -> list[str]:
+        from readwrite_edit.tui.geometry.pane import GeometryPane
+
+        panes = self.query(GeometryPane)
+        return panes.first().options if panes else []
+
+    def on_geometry_pane_turned(self) -> None:
+        """Another quantity or snapshot is looked at."""
+        if self.query_one(TabbedContent).active == "tab-geometry":
+            self._show_own_command()
 
     def do_curves(self) -> None:
         """Open the curves."""
-        self.show_command(["runs", "tail", str(self.path)])
         self._open("curves")
 
     def do_geometry(self) -> None:
         """Open the geometry."""
-        self.show_command(["geometry", str(self.path)])
         self._open("geometry")
 
     def do_console(self) -> None:
@@ -163,7 +182,6 @@ class RunScreen(WorkScreen):
 
     def do_report(self) -> None:
         """Open the result."""
-        self.show_command(["runs", "show", str(self.path)])
         self._open("report")
 
     # ---- what can be done with the run
@@ -187,8 +205,7 @@ class RunScreen(WorkScreen):
 
     def do_stop(self) -> None:
         """Ask this run to stop."""
-        self.show_command(["runs", "stop", str(self.path)])
-        ask_to_stop(self.desk, self._view())
+        ask_to_stop(self, self._view())
 
     def do_resume(self) -> None:
         """Go on with this run."""
@@ -200,7 +217,20 @@ class RunScreen(WorkScreen):
         """Open the export of this run."""
         from readwrite_edit.tui.forms.export_screen import ExportScreen
 
+        self._show_own_command()
         self.desk.push_screen(ExportScreen(self.path))
+
+
+def command_of(tab: str, path: Path, options: Sequence[str] = ()) -> list[str]:
+    """The command that prints what a tab shows of a run."""
+    commands = {
+        "curves": ["runs", "tail"],
+        "geometry": ["geometry"],
+        "console": ["runs", "tail", "--console"],
+        "recipe": ["recipes", "show"],
+        "report": ["runs", "show"],
+    }
+    return [*commands[tab], str(RunFolder(path).recipe if tab == "recipe" else path), *options]
 
 
 def state_text(reading: RunReading) -> Text:
@@ -213,14 +243,16 @@ def state_text(reading: RunReading) -> Text:
         text.append(f"   {printable(view.kind)}  {printable(view.recipe)}", style="not bold")
         text.append(f"   step {step_text(view.step, view.max_steps)}{segment}")
         process = f"pid {view.pid} on {printable(view.hostname)}"
-        text.append(f"   last sign {age_text(view.age_s)} ago, {process}", style="not bold")
+        text.append(f"   last sign {sign_text(view.age_s, view.ahead_s)}, {process}", style="not bold")
     lines = [(printable(view.reason), "bold")] if view.reason else []
+    if view.ahead_s:
+        clock = f"its clock is ahead of this machine's by {age_text(view.ahead_s)}: its age is not known"
+        lines.append((clock, "yellow"))
     if reading.more:
         lines.append(("reading …", "dim"))
     if reading.alarms:
         lines.append((f"! {len(reading.alarms)} alarms, the last: {printable(reading.alarms[-1])}", "bold yellow"))
-    if reading.garbage:
-        lines.append((f"{reading.garbage} lines of its records can not be read and are left out", "yellow"))
+    lines += [(sentence, "yellow") for sentence in reading.unread]
     for line, style in lines:
         text.append("\n").append(line, f"not bold {style}" if style != "bold" else style)
     return text
