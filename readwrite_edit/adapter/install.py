@@ -135,8 +135,13 @@ def lora_layer(model: nn.Module, target: Target, adapter_name: str = "default") 
 
 def low_rank_update(model: nn.Module, target: Target, adapter_name: str = "default") -> LowRank:
     """The current update of a module as its factors, detached."""
-    lora_a, lora_b = _factors(lora_layer(model, target, adapter_name), adapter_name)
+    lora_a, lora_b = factors_of(model, target, adapter_name)
     return LowRank(lora_b.detach(), lora_a.detach())
+
+
+def factors_of(model: nn.Module, target: Target, adapter_name: str = "default") -> tuple[nn.Parameter, nn.Parameter]:
+    """lora_A (rank, d_in) and lora_B (d_out, rank) of a target, with their gradients."""
+    return _factors(lora_layer(model, target, adapter_name), adapter_name)
 
 
 def _factors(layer: LoraLayer, adapter_name: str) -> tuple[nn.Parameter, nn.Parameter]:

@@ -20,6 +20,7 @@ from readwrite_edit.align.finish import finish_run, read_before
 from readwrite_edit.align.geometry_log import GeometryLog
 from readwrite_edit.align.gradients import starting_gradients
 from readwrite_edit.align.measure import measure
+from readwrite_edit.align.penalty import penalty
 from readwrite_edit.align.prepare import Preparation, prepare, shared_with_training
 from readwrite_edit.align.recorder import RunRecorder
 from readwrite_edit.align.reference import ReferenceStore
@@ -28,6 +29,7 @@ from readwrite_edit.align.trainer import (
     PreferenceTrainer,
     dpo_configuration,
     keep_full_precision,
+    log_into,
     trained_to_the_end,
 )
 from readwrite_edit.align.trouble import as_run_error, drop_unfinished
@@ -212,11 +214,13 @@ class _Run:
             peft_config=adapter_config(self.model, ranks),
         )
         trainer.remove_callback(PrinterCallback)
+        log_into(trainer, self.folder.path / "tensorboard")
         with progress_bar("reference log-probabilities", "row") as advance:
             trainer.use_reference(ReferenceStore(cache_folder() / "reference"), self.base_hash, advance)
         keep_full_precision(trainer)
         targets = self._targets(trainer, ranks, statistics, protected)
         install_adapter(trainer.policy, targets)
+        trainer.penalty = penalty(self.recipe.penalty, trainer.policy, targets, self.prepared.protect, protected)
         return trainer, targets
 
     def _targets(
@@ -257,8 +261,10 @@ class _Run:
         key = trainer.reference_key_of_held_out([self.recipe.objective.model_dump(mode="json")])
         kept = cache_folder() / "before" / f"{key}.json"
         with suppress(OSError, RunError):
-            return read_before(kept)
-        figures = before_training(trainer)
+            figures = read_before(kept)
+            self.writer.log_metrics(0, {name: v for name, v in figures.items() if v is not None}, kind="eval")
+            return figures
+        figures = before_training(trainer)  # the trainer's callbacks log it
         with suppress(OSError):  # what can not be kept is measured again the next time
             write_json(kept, figures)
         return figures

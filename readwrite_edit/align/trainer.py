@@ -6,7 +6,7 @@ come from. The names of TRL that this relies on are in ``trl_names``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerState
+from transformers.integrations import TensorBoardCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
 from readwrite_edit.align.completion_head import install_completion_head
@@ -56,6 +57,7 @@ class PreferenceTrainer(DPOTrainer):
     ) -> None:
         self.dpo = args
         self._answers: list[tuple[Tensor, Tensor]] = []
+        self.penalty: Callable[[int], Tensor] | None = None
         super().__init__(
             model=model,
             args=args,
@@ -161,6 +163,15 @@ class PreferenceTrainer(DPOTrainer):
         self._answers.append((chosen, rejected))
         return result
 
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """TRL's loss, and in training the penalty on top; ``penalty`` in the metrics says how much of it that is."""
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        if self.penalty is None or not model.training:
+            return loss
+        more = self.penalty(self.state.global_step)
+        self._metrics["train"]["penalty"].append(float(more.detach()))
+        return loss + more
+
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """One forward and backward pass; refuses to go on from a loss that is not finite."""
         loss = super().training_step(model, inputs, *args, **kwargs)
@@ -208,6 +219,16 @@ def dpo_configuration(recipe: Recipe, checkpoints: Path, *, on_cpu: bool) -> DPO
     )
     configuration._n_gpu = min(configuration.n_gpu, 1)  # TRL refuses the data parallelism that more would switch on
     return configuration
+
+
+def log_into(trainer: PreferenceTrainer, folder: Path) -> None:
+    """Let TensorBoard's files, where they are asked for, lie in a folder and not in the current one.
+
+    transformers takes the run's folder only once training begins, and the evaluation before it has opened a file.
+    """
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback):
+            callback.logging_dir = str(folder)
 
 
 def keep_full_precision(trainer: PreferenceTrainer) -> None:

@@ -28,6 +28,9 @@ class LanguageModelHead:
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits in float32, shape (n, vocabulary)."""
         raw = torch.nn.functional.linear(hidden, self.weight, self.bias).float()
+        if raw.requires_grad:  # what the backward pass needs must not be overwritten
+            scaled = raw * self.scale if self.scale != 1.0 else raw
+            return scaled if self.softcap is None else (scaled / self.softcap).tanh() * self.softcap
         if self.scale != 1.0:
             raw = raw.mul_(self.scale)
         return raw if self.softcap is None else raw.div_(self.softcap).tanh_().mul_(self.softcap)

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from readwrite_edit.recipe.adapter import Adapter
 from readwrite_edit.recipe.objective import Objective
+from readwrite_edit.recipe.penalty import Penalty
 from readwrite_edit.recipe.section import Section, conflict
 from readwrite_edit.recipe.sections import Calibration, Data, Evaluation, Geometry, Model
 from readwrite_edit.recipe.training import Train
@@ -20,6 +21,7 @@ SECTIONS: dict[str, type[Section]] = {
     "calibration": Calibration,
     "adapter": Adapter,
     "objective": Objective,
+    "penalty": Penalty,
     "train": Train,
     "geometry": Geometry,
     "evaluation": Evaluation,
@@ -35,6 +37,7 @@ class Recipe(Section):
     calibration: Calibration = Field(default=Calibration(), description="Texts that the bases are computed from.")
     adapter: Adapter = Field(default=Adapter(), description="Which matrices, which subspace, how wide.")
     objective: Objective = Field(default=Objective(), description="The preference loss.")
+    penalty: Penalty = Field(default=Penalty(), description="What holds the policy to its base while it trains.")
     train: Train = Field(default=Train(), description="Options of training, by the names of trl.DPOConfig.")
     geometry: Geometry = Field(default=Geometry(), description="What geometry.jsonl records.")
     evaluation: Evaluation = Field(default=Evaluation(), description="What is measured before and after.")
@@ -55,6 +58,10 @@ class Recipe(Section):
         if self.adapter.basis == "contrastive" and not self.calibration.protect:
             why = "the contrastive basis needs a protected text; expected calibration.protect to name one"
             raise conflict(["calibration.protect", "adapter.basis"], why)
+        if (self.penalty.kl or self.penalty.price) and not self.calibration.protect:
+            key = "penalty.kl" if self.penalty.kl else "penalty.price"
+            why = "a penalty needs a protected text; expected calibration.protect to name one"
+            raise conflict(["calibration.protect", key], why)
         if self.model.device == "cpu" and self.train.fp16:
             raise conflict(["train.fp16", "model.device"], "float16 mixed precision needs a GPU; expected false on cpu")
         return self

@@ -64,7 +64,9 @@ def test_energy_gives_ranks_per_layer_that_stock_peft_reads(tmp_path):
         assert (row["write_fraction"] is not None) == wants_write == (row["write_isotropic_null"] is not None)
 
 
-def test_a_run_leaves_everything_that_its_readers_expect(tmp_path):
+def test_a_run_leaves_everything_that_its_readers_expect(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     train = {"max_steps": 4, "eval_steps": 2, "save_steps": 2, "report_to": ["tensorboard"]}
     outcome = start_run(as_recipe(small_recipe(tmp_path, train=train)), "whole", tmp_path / "run")
     run = tmp_path / "run"
@@ -85,7 +87,7 @@ def test_a_run_leaves_everything_that_its_readers_expect(tmp_path):
         path.name for path in run.iterdir()
     }
     assert "step 4/4" in (run / "console.log").read_text()
-    assert list(run.rglob("events.out.tfevents*"))
+    assert list(run.rglob("events.out.tfevents*")) and not list((tmp_path / "elsewhere").iterdir())
     assert json.loads((run / "state.json").read_text())["status"] == "finished"
     assert "<svg" in (run / "report.html").read_text()
 
