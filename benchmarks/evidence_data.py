@@ -26,7 +26,10 @@ from readwrite_edit.recipe.sections import Data
 
 MODEL = "bundled:smollm2-135m-instruct"
 EVAL_ROWS = {"hh": 96, "demo": 48}
-LONGEST_ROW, LONGEST_PROMPT = 128, 128  # tokens: of whole rows of HARMLESS, and of DEMO's prompts, whose answers are cut
+LONGEST_ROW, LONGEST_PROMPT = (
+    128,
+    128,
+)  # tokens: of whole rows of HARMLESS, and of DEMO's prompts, whose answers are cut
 
 
 def main() -> None:

@@ -25,10 +25,12 @@ class Choice:
     Attributes:
         label: For people and in names of folders.
         settings: ``key=value`` each, as ``--set`` takes them.
+        own: Of an arm: axes that it has other values on than the rest.
     """
 
     label: str
     settings: tuple[str, ...]
+    own: tuple[Axis, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def parse_axis(text: str) -> Axis:
 def parse_arms(texts: Sequence[str]) -> Axis:
     """The axis of ``--arm NAME:KEY=VALUE,KEY=VALUE``, one a choice.
 
+    ``KEY=VALUE|VALUE`` gives an arm values of its own on the axis ``--over KEY=…``.
+
     Raises:
         RecipeError: No such form, or a name twice.
     """
@@ -95,7 +99,9 @@ def parse_arms(texts: Sequence[str]) -> Axis:
         if not colon or not name.strip() or wrong or _UNSAFE.sub("", name) == "":
             example = "wide:adapter.basis=contrastive,adapter.contrastive.epsilon=0.1"
             raise RecipeError(f"--arm {printable(text)}: expected NAME:KEY=VALUE,KEY=VALUE, such as {example}")
-        choices.append(Choice(_safe(name.strip()), settings))
+        fixed = tuple(part for part in settings if "|" not in part)
+        own = tuple(parse_axis(part.replace("|", ",")) for part in settings if "|" in part)
+        choices.append(Choice(_safe(name.strip()), fixed, own))
     return _axis(ARM, choices)
 
 
@@ -140,9 +146,12 @@ def split_at_commas(text: str) -> list[str]:
 
 
 def _combinations(axes: Sequence[Axis]) -> Iterator[Mapping[str, Choice]]:
-    keys = [axis.key for axis in axes]
-    for choices in product(*(axis.choices for axis in axes)):
-        yield dict(zip(keys, choices, strict=True))
+    arms = next((axis.choices for axis in axes if axis.key == ARM), (Choice("", ()),))
+    for arm in arms:
+        own = {axis.key: axis.choices for axis in arm.own} | {ARM: (arm,)}
+        columns = [own.get(axis.key, axis.choices) for axis in axes]
+        for choices in product(*columns):
+            yield {axis.key: choice for axis, choice in zip(axes, choices, strict=True)}
 
 
 def _planned(axes: Sequence[Axis], combination: Mapping[str, Choice], seed: int, choose: str | None) -> Planned:
@@ -165,6 +174,12 @@ def _refuse_clashes(axes: Sequence[Axis]) -> None:
             if key in owners:
                 raise RecipeError(f"{key} is set by two axes of the sweep, {owners[key]} and {axis.key}")
             owners[key] = axis.key
+    for arm in (choice for axis in axes for choice in axis.choices):
+        for key in (axis.key for axis in arm.own):
+            if owners.get(key) != key:
+                raise RecipeError(
+                    f"arm {arm.label} has values of its own for {key}; expected --over {key}=… for the rest"
+                )
 
 
 def _axis(key: str, choices: Sequence[Choice]) -> Axis:
