@@ -31,3 +31,8 @@ def printable(text: str, *, keep_newlines: bool = False) -> str:
 def _escape(char: str) -> str:
     code = ord(char)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """A number of things in words: ``1 edit``, ``2 edits``; ``many`` where the plural is not made by an s."""
+    return f"{count} {one}" if count == 1 else f"{count} {many or one + 's'}"

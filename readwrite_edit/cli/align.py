@@ -60,11 +60,11 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 
 def _train(args: argparse.Namespace, recipe: Recipe | None) -> Outcome:
     from readwrite_edit.align.job import resume_run, start_run
-    from readwrite_edit.runs.folder import new_run_path
+    from readwrite_edit.runs.folder import new_run_path, recipe_title
 
     if recipe is None:
         return resume_run(args.resume)
-    name = Path(args.recipe).stem
+    name = recipe_title(args.recipe)
     return start_run(recipe, name, args.run_dir or new_run_path(Path("runs"), name, datetime.now()))
 
 

@@ -134,8 +134,9 @@ def _by_recipe(args: argparse.Namespace) -> int:
     if not args.recipe:
         raise RecipeError("give --recipe FILE, or an intervention: readwrite-edit edit --help lists them")
     from readwrite_edit.edit.settings.reading import load_edit_recipe
+    from readwrite_edit.runs.folder import recipe_title
 
-    return _edit(load_edit_recipe(args.recipe, args.set), Path(args.recipe).stem, args)
+    return _edit(load_edit_recipe(args.recipe, args.set), recipe_title(args.recipe), args)
 
 
 def _by_options(args: argparse.Namespace) -> int:

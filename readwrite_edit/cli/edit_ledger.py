@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from readwrite_edit.cli.ledgers import LEDGERS, ledgers, root_of, the_ledger
 from readwrite_edit.errors import EditError
-from readwrite_edit.terminal import printable
+from readwrite_edit.terminal import counted, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,11 +164,11 @@ def _stack(args: argparse.Namespace) -> int:
 
 
 def _print_stacked(stacked: Stacked) -> None:
-    print(f"{len(stacked.entries)} edits in one adapter: {printable(', '.join(stacked.entries))}")
+    print(f"{counted(len(stacked.entries), 'edit')} in one adapter: {printable(', '.join(stacked.entries))}")
     ranks = stacked.matrices
     print(
-        f"{len(ranks)} matrices, ranks {ranks['rank_before'].sum()} in all, {ranks['rank'].sum()} written; "
-        f"error of cutting ‖ΔW − ΔW_r‖/‖ΔW‖ {stacked.error:.2e}"
+        f"{counted(len(ranks), 'matrix', 'matrices')}, ranks {ranks['rank_before'].sum()} in all, "
+        f"{ranks['rank'].sum()} written; error of cutting ‖ΔW − ΔW_r‖/‖ΔW‖ {stacked.error:.2e}"
     )
     _print_frame("conflicts: what the other edit changes of what the edit sets", stacked.conflicts, "interference")
     _print_frame("facts: log-probability of the target, nats per token", stacked.facts, "change")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from os.path import commonprefix
+from itertools import takewhile
 
 NGRAM = 13
 
@@ -25,7 +25,7 @@ def shared_fraction(evaluated: Sequence[Sequence[int]], seen: Iterable[Sequence[
     Source: the n-gram test for contamination of arXiv 2005.14165, appendix C.
     """
     known = {tuple(sequence[i : i + n]) for sequence in seen for i in range(len(sequence) - n + 1)}
-    opening = len(commonprefix([list(sequence) for sequence in evaluated])) if len(evaluated) > 1 else 0
+    opening = _common_opening(evaluated) if len(evaluated) > 1 else 0
     shared = total = 0
     for sequence in (list(one)[opening:] for one in evaluated):
         marked: set[int] = set()
@@ -35,3 +35,9 @@ def shared_fraction(evaluated: Sequence[Sequence[int]], seen: Iterable[Sequence[
         shared += len(marked)
         total += len(sequence)
     return shared / total if total else 0.0
+
+
+def _common_opening(sequences: Sequence[Sequence[int]]) -> int:
+    """How many tokens all sequences begin with."""
+    together = zip(*sequences, strict=False)  # as far as the shortest goes
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, together))

@@ -12,7 +12,7 @@ from readwrite_edit.queue.device import device_of, why_absent
 from readwrite_edit.queue.finding import find_run
 from readwrite_edit.queue.items import Item, log_of
 from readwrite_edit.queue.store import changing, number_of, save, stored
-from readwrite_edit.runs.folder import FolderError, new_run_path
+from readwrite_edit.runs.folder import FolderError, new_run_path, recipe_title
 
 COMMANDS = ("align", "edit", "probe")
 _RUN_DIR = "--run-dir"
@@ -65,7 +65,7 @@ def _title(argv: Sequence[str]) -> str:
     """A short name of a command: its recipe's, or its first words."""
     recipe = _value(argv, "--recipe")
     if recipe:
-        return Path(recipe).stem
+        return recipe_title(recipe)
     words = argv[: 1 if argv[1:2] and argv[1].startswith("-") else 2]
     return "-".join(words)
 

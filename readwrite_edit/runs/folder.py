@@ -13,6 +13,7 @@ from readwrite_edit.durable import try_writing
 from readwrite_edit.errors import RunError
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_DATE = re.compile(r"^\d{8}-\d{6}-")
 _LONGEST_NAME = 60
 
 
@@ -132,6 +133,14 @@ def new_run_path(root: Path, recipe_name: str, now: datetime, *, taken: Containe
         number += 1
         candidate = root / f"{name}-{number}"
     return candidate
+
+
+def recipe_title(path_or_name: str) -> str:
+    """What a run of a recipe is called: its file's name, and of the recipe frozen in a run that run's, undated."""
+    path = Path(path_or_name)
+    if path.name != RunFolder(path.parent).recipe.name:
+        return path.stem
+    return _DATE.sub("", path.absolute().parent.name) or path.stem
 
 
 def dated_name(text: str, now: datetime) -> str:

@@ -3,15 +3,21 @@
 import json
 import math
 import os
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from readwrite_edit.runs import from_end
+from readwrite_edit.runs.reader import last_value
+from readwrite_edit.runs.regular import open_regular
 from readwrite_edit.runs.writer import RunWriter
 from readwrite_edit.tui.home import sparkline as module
 from readwrite_edit.tui.home.listing import Listing
 from readwrite_edit.tui.home.run_columns import fitted, widths
 from readwrite_edit.tui.home.sparkline import SAMPLES, Trace, read_trace, sparkline
+from readwrite_edit.tui.home.traces import Traces
 from tests.tui.screens import NOW, still_run, write_metrics
 
 
@@ -94,6 +100,14 @@ def test_columns_never_ask_for_more_room_than_there_is(tmp_path, room):
     assert {"status", "kind", "step"} <= set(wide)
 
 
+def test_eighty_columns_with_tags_and_an_edit_still_name_the_runs(tmp_path):
+    still_run(tmp_path, "20261101-120000-edit-associate", recipe="edit-associate", kind="edit")
+    still_run(tmp_path, "20261101-130000-dpo_readonly", recipe="dpo_readonly", losses=[1.0], max_steps=1000)
+    rows = [replace(row, tags="baseline seed0") for row in Listing(tmp_path, lambda: NOW).read().rows]
+    wide = widths(rows, {}, 78)
+    assert wide["run"] >= 15 and wide["trend"] == 8 and "tags" in wide
+
+
 def test_a_text_fills_its_column_exactly_whatever_its_signs_are_wide():
     from rich.cells import cell_len
 
@@ -106,4 +120,59 @@ def test_a_small_loss_keeps_its_exponent():
     from readwrite_edit.tui.home.run_columns import _loss
     from readwrite_edit.tui.home.sparkline import Trace
 
-    assert [_loss(Trace(value)) for value in (6.364e-05, 0.6931, None)] == ["6e-05", "0.6931", ""]
+    values = (6.364e-05, 0.08012, 0.6931, 123456.0, None)
+    assert [_loss(Trace(value)) for value in values] == ["6e-05", "0.0801", "0.6931", "1e+05", ""]
+
+
+@pytest.mark.parametrize("newline", [b"", b"\n"])
+def test_a_last_line_of_ten_megabytes_hides_nothing_before_it(tmp_path, newline):
+    path = still_run(tmp_path, "a")
+    write_metrics(path, [{"loss": step, "grad_norm": 0.5} for step in range(5000)])
+    with open(path / "metrics.jsonl", "ab") as stream:
+        stream.write(b'{"x": "' + b"y" * 10_000_000 + b'"}' + newline)
+    trace = read_trace(path)
+    assert trace.last == 4999 == last_value(path, "loss") and trace.problem == ""
+    assert len(trace.samples) == SAMPLES and trace.samples[-1] == 4999 and sorted(trace.samples) == list(trace.samples)
+
+
+def test_an_end_that_is_too_long_is_said_and_read_within_bounds(tmp_path, monkeypatch):
+    path, read = still_run(tmp_path, "a", losses=[3, 2]), []
+    with open(path / "metrics.jsonl", "ab") as stream:
+        stream.truncate(200_000_000)  # sparse
+    original = from_end.read_exactly
+    monkeypatch.setattr(from_end, "read_exactly", lambda *args: read.append(args[1]) or original(*args))
+    tracemalloc.start()
+    trace, peak = read_trace(path), tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 23  # of a line that is too long no more is held than the longest that counts
+    assert trace.last is None is last_value(path, "loss") and "no line that can be read" in trace.problem
+    assert sum(read) == 2 * from_end.MOST_PASSED_BYTES
+
+
+def test_a_train_line_without_a_loss_does_not_make_an_old_loss_the_last(tmp_path):
+    path = still_run(tmp_path, "a")
+    write_metrics(path, [{"loss": 1.0}, *({"grad_norm": 0.5} for _ in range(3000))])
+    assert read_trace(path).last is None is last_value(path, "loss")
+
+
+def test_lines_from_the_end_are_the_lines_of_the_file_whatever_the_blocks(tmp_path, monkeypatch):
+    lines = [b"x" * size for size in (0, 5, 3, 17, 0, 0, 1, 40, 2)]
+    data = b"\n".join(lines) + b"\ntorn"
+    (tmp_path / "file").write_bytes(data)
+    monkeypatch.setattr(from_end, "LONGEST_LINE_BYTES", 20)
+    for block in range(1, 40):
+        monkeypatch.setattr(from_end, "BLOCK_BYTES", block)
+        with open_regular(tmp_path / "file") as stream:
+            found = list(from_end.lines_from_end(stream))
+        assert [line for line, _ in found] == [line for line in reversed(lines) if len(line) <= 20]
+        assert all(data[:end].endswith(line + b"\n") for line, end in found)
+
+
+def test_a_trace_says_why_there_is_none_and_forgets_what_is_gone(tmp_path):
+    path, traces = still_run(tmp_path, "a", losses=[3, 2]), Traces()
+    rows = Listing(tmp_path, lambda: NOW).read().rows
+    assert traces.read(rows)["a"].last == 2 and traces.read(rows) == {}
+    (path / "metrics.jsonl").unlink()
+    assert traces.read(rows) == {"a": Trace()} and traces.read(rows) == {}
+    (path / "metrics.jsonl").symlink_to("metrics.jsonl")
+    assert "symbolic links" in traces.read(rows)["a"].problem and traces.read(rows) == {}

@@ -8,7 +8,7 @@ import pytest
 
 from readwrite_edit.errors import RunError
 from readwrite_edit.runs import writer as writer_module
-from readwrite_edit.runs.folder import FolderError, RunFolder, new_run_path
+from readwrite_edit.runs.folder import FolderError, RunFolder, new_run_path, recipe_title
 from readwrite_edit.runs.reader import geometry, last_snapshot, metrics, read_run
 from readwrite_edit.runs.requests import request_stop
 from readwrite_edit.runs.writer import RunWriter
@@ -29,6 +29,19 @@ def test_new_run_path_is_safe_and_unique(tmp_path):
     first.mkdir()
     assert new_run_path(tmp_path, "../a b\x1b[31m/ü.yaml", now).name == f"{first.name}-2"
     assert new_run_path(tmp_path, "///", now).name == "20250304-050607-run"
+
+
+@pytest.mark.parametrize(
+    ("given", "title"),
+    [
+        ("dpo_readonly", "dpo_readonly"),
+        ("recipes/mine.yaml", "mine"),
+        ("runs/20261101-120000-mine/recipe.yaml", "mine"),
+        ("runs/pilot/recipe.yaml", "pilot"),
+    ],
+)
+def test_a_run_is_called_like_its_recipe_and_one_of_a_frozen_recipe_like_that_run(given, title):
+    assert recipe_title(given) == title
 
 
 def test_start_writes_recipe_and_state(tmp_path):

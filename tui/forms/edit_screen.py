@@ -12,6 +12,7 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widgets import ContentSwitcher
 
+from readwrite_edit.runs.folder import recipe_title
 from readwrite_edit.tui.actions import bindings_of
 from readwrite_edit.tui.forms.edit_command import edit_arguments
 from readwrite_edit.tui.forms.edit_panes import EffectPane, PricePane
@@ -82,7 +83,7 @@ class EditScreen(RunForm):
         """As the command line would call it."""
         if self.opened is not None and not self.opened.by_recipe:
             return f"edit-{self.opened.kind.replace('_', '-')}"
-        return Path(self.source).stem
+        return recipe_title(self.source)
 
     def run_arguments(self) -> list[str]:
         """``edit`` by options, or by the recipe with what differs from it."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
+from readwrite_edit.runs.folder import recipe_title
 from readwrite_edit.tui.actions import bindings_of
 from readwrite_edit.tui.forms.process import Commands
 from readwrite_edit.tui.forms.running import RunForm
@@ -51,9 +52,8 @@ class NewScreen(RunForm):
         return recipes_of(edits=False)
 
     def run_name(self) -> str:
-        """As the command line would call it; after the run where the recipe is a run's own."""
-        path = Path(self.source)
-        return path.parent.name if path.name == "recipe.yaml" and path.parent.name else path.stem
+        """As the command line would call it."""
+        return recipe_title(self.source)
 
     def run_arguments(self) -> list[str]:
         """``align`` with what differs from the recipe."""

@@ -66,14 +66,17 @@ COLUMNS = (
 )
 SORTABLE = (None, *(column.name for column in COLUMNS if column.order))
 _FIXED = ("status", _SPARK, "age")
+_CUT = ("recipe", "tags", "run")  # grow in this order
+_DROPPED = ("run", "tags", _SPARK)
+_WIDEST_TREND = 16
 
 
 def widths(rows: Sequence[RunRow], traces: Mapping[str, Trace], room: int) -> dict[str, int]:
     """The width of each column that is shown.
 
     Columns are as wide as their cells ask for. Where there is room to spare the
-    trend grows; where there is too little the last column shrinks, then goes,
-    then tags and trend go.
+    trend grows. Where there is too little, names of runs, tags and recipes are
+    cut; where even that does not do, the runs' names go, then tags, then the trend.
 
     Args:
         rows: All rows.
@@ -83,19 +86,24 @@ def widths(rows: Sequence[RunRow], traces: Mapping[str, Trace], room: int) -> di
     wanted = {column.name: _wanted(column, rows, traces) for column in COLUMNS}
     if not any(row.tags for row in rows):
         del wanted["tags"]
-    for name in ("run", "tags", _SPARK, "recipe"):
-        spare = room - sum(wanted.values()) - GAP * (len(wanted) - 1)
-        if spare >= 0:
-            break
-        least = next(column.least for column in COLUMNS if column.name == name)
-        if name in wanted and wanted[name] + spare >= least:
-            wanted[name] += spare
-        else:
-            wanted.pop(name, None)
-    spare = room - sum(wanted.values()) - GAP * (len(wanted) - 1)
-    if _SPARK in wanted and spare > 0:
-        wanted[_SPARK] = min(16, wanted[_SPARK] + spare)
-    return wanted
+    given = {column.name: _fewest(column, wanted[column.name]) for column in COLUMNS if column.name in wanted}
+    for name in _DROPPED:
+        if _spare(given, room) < 0:
+            given.pop(name, None)
+    for name in (*_CUT, _SPARK):
+        if name in given:
+            most = _WIDEST_TREND if name == _SPARK else wanted[name]
+            given[name] += max(0, min(most - given[name], _spare(given, room)))
+    return given
+
+
+def _fewest(column: Column, wanted: int) -> int:
+    return min(column.least, wanted) if column.name in _CUT else wanted
+
+
+def _spare(given: Mapping[str, int], room: int) -> int:
+    """Cells left over; negative where there are too few."""
+    return room - sum(given.values()) - GAP * (len(given) - 1)
 
 
 def _wanted(column: Column, rows: Sequence[RunRow], traces: Mapping[str, Trace]) -> int:
@@ -157,8 +165,9 @@ def _step(row: RunRow) -> str:
 def _loss(trace: Trace) -> str:
     if trace.last is None:
         return ""
-    text = number_text(trace.last)
-    return text if len(text) <= _LOSS_WIDTH else f"{trace.last:.0e}"  # never cut: the exponent is what matters
+    forms = (number_text(trace.last), *(f"{trace.last:.{digits}g}" for digits in (3, 2, 1)))
+    # Fewer digits, never a cut: the exponent is what matters.
+    return next((text for text in forms if len(text) <= _LOSS_WIDTH), f"{trace.last:.0e}")
 
 
 def _age_s(row: RunRow) -> float:

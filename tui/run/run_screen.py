@@ -18,7 +18,7 @@ from textual.widgets import Static, TabbedContent, TabPane, Tabs
 from readwrite_edit.runs.folder import RunFolder
 from readwrite_edit.runs.reader import RunView
 from readwrite_edit.runs.wording import GLYPHS, age_text, sign_text, step_text
-from readwrite_edit.terminal import printable
+from readwrite_edit.terminal import counted, printable
 from readwrite_edit.tui.actions import bindings_of
 from readwrite_edit.tui.frame import Pane, WorkScreen
 from readwrite_edit.tui.home.stopping import ask_to_stop, why_no_stop
@@ -251,7 +251,8 @@ def state_text(reading: RunReading) -> Text:
     if reading.more:
         lines.append(("reading …", "dim"))
     if reading.alarms:
-        lines.append((f"! {len(reading.alarms)} alarms, the last: {printable(reading.alarms[-1])}", "bold yellow"))
+        last = printable(reading.alarms[-1])
+        lines.append((f"! {counted(len(reading.alarms), 'alarm')}, the last: {last}", "bold yellow"))
     lines += [(sentence, "yellow") for sentence in reading.unread]
     for line, style in lines:
         text.append("\n").append(line, f"not bold {style}" if style != "bold" else style)
