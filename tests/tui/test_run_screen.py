@@ -70,7 +70,7 @@ def test_enter_opens_a_run_with_state_curves_and_command_and_escape_goes_back(tm
         await pressed(app, pilot, "enter")
         assert isinstance(app.screen, RunScreen)
         assert says(app, "✓ finished") and says(app, "step 12/24") and says(app, "loss")
-        assert says(app, "$ readwrite-edit runs show /") and braille_of(app) > 10
+        assert says(app, "$ readwrite-edit runs tail /") and braille_of(app) > 10
         await pressed(app, pilot, "escape")
         assert isinstance(app.screen, RunsScreen)
 
@@ -88,7 +88,7 @@ def test_alarms_garbage_and_the_reason_of_a_failure_stand_above_the_tabs(tmp_pat
     async def steps(app, pilot):
         assert says(app, "✗ failed") and says(app, "out of memory [b]")
         assert says(app, "! 1 alarms, the last: the loss [red]rose\\x1b[2J")
-        assert says(app, "1 lines of its records can not be read")
+        assert says(app, "1 line of metrics.jsonl can not be read and is left out.")
         assert says(app, "curves 1–") and braille_of(app) > 10
 
     opened(tmp_path, steps)
@@ -229,7 +229,7 @@ def test_the_cursor_goes_from_value_to_value(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind, words", [("probe", "This probe logs no curves"), ("align", "No values: this run logged none")]
+    "kind, words", [("probe", "This probe logged no values"), ("align", "No values: this run is finished and logged")]
 )
 def test_a_run_without_curves_says_why(tmp_path, kind, words):
     with RunWriter.start(tmp_path / NAME, recipe_text="", recipe_name="delta", kind=kind) as run:
@@ -489,6 +489,20 @@ def test_stop_asks_and_refuses_where_there_is_nothing_to_stop(tmp_path):
         assert any("it has no adapter" in note for note in notes(app))
 
     opened(tmp_path, steps)
+
+
+def test_a_run_that_does_not_heed_the_request_is_pointed_out_here_too(tmp_path):
+    run, now = start(tmp_path), [1.7e9]
+
+    async def steps(app, pilot):
+        await pressed(app, pilot, "s", "y")
+        for passed_s, told in ((59, False), (2, True)):
+            now[0] += passed_s
+            await refreshed(app, pilot)
+            assert any("still lives 60 s after" in note for note in notes(app)) == told
+
+    opened(tmp_path, steps, clock=lambda: now[0])
+    run.close()
 
 
 def test_readonly_refuses_to_stop(tmp_path):

@@ -21,7 +21,7 @@ from readwrite_edit.runs.wording import GLYPHS, age_text, sign_text, step_text
 from readwrite_edit.terminal import counted, printable
 from readwrite_edit.tui.actions import bindings_of
 from readwrite_edit.tui.frame import Pane, WorkScreen
-from readwrite_edit.tui.home.stopping import ask_to_stop, why_no_stop
+from readwrite_edit.tui.home.stopping import ask_to_stop, point_out_delays, why_no_stop
 from readwrite_edit.tui.run.curves_pane import CurvesPane
 from readwrite_edit.tui.run.feed import RunFeed, RunReading
 
@@ -86,6 +86,7 @@ class RunScreen(WorkScreen):
         if message.reading.more:
             self._refresh()
         self.query_one("#state", Static).update(state_text(message.reading))
+        point_out_delays(self.desk, [message.reading.view])
         for pane in self.query_one(TabbedContent).active_pane.query(Pane):
             self._show(pane, message.reading)
 
