@@ -87,13 +87,14 @@ class Metric:
             seed: Of the bootstrap.
             **options: Of the terms, such as ``beta``.
         """
-        numerators, denominators = self.terms(observed, **options)
-        total = float(denominators.sum())
-        value = float(numerators.sum()) / total if total else math.nan
-        low, high = ratio_interval(numerators, denominators, seed=seed) if self.drawn else (math.nan, math.nan)
+        with np.errstate(invalid="ignore"):
+            numerators, denominators = self.terms(observed, **options)
         odd = int((~np.isfinite(numerators)).sum())
         if odd:
             return Figure(math.nan, math.nan, math.nan, len(numerators), odd)
+        total = float(denominators.sum())
+        value = float(numerators.sum()) / total if total else math.nan
+        low, high = ratio_interval(numerators, denominators, seed=seed) if self.drawn else (math.nan, math.nan)
         return Figure(self.final(value), self.final(low), self.final(high), len(numerators))
 
 

@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from safetensors import SafetensorError, safe_open
 
 from readwrite_edit.adapter.metadata import METADATA, read_metadata
-from readwrite_edit.edit.settings.reading import is_edit_recipe, load_edit_recipe
+from readwrite_edit.edit.settings.reading import is_edit_recipe
 from readwrite_edit.edit.settings.recipe import EditRecipe
 from readwrite_edit.errors import AdapterError, ModelError
 from readwrite_edit.models.hub import fetch_adapter
 from readwrite_edit.models.source import ModelSource
 from readwrite_edit.probe.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, parse_model
 from readwrite_edit.queue.finding import find_run
-from readwrite_edit.recipe import Recipe, load_recipe, recipe_text
+from readwrite_edit.recipe import Recipe, parse_recipe, recipe_text
+from readwrite_edit.recipe.reading import parse_as
 from readwrite_edit.runs.folder import FolderError, RunFolder
 from readwrite_edit.runs.reader import read_run, run_names
 
@@ -74,19 +76,24 @@ def find_subject(text: str, *, root: Path, base: str | None = None) -> Subject:
         ModelError: Nothing of that name.
     """
     given = None if base is None else parse_model(base)
-    place = Path(text).expanduser()
-    if not place.exists() and (text == "last" or text in run_names(root)):
-        place = find_run(text, root)
+    place = _place(text, root)
     if RunFolder(place).state.is_file():
         return _of_run(text, place, given)
     if (place / ADAPTER_CONFIG).is_file():
         return _of_adapter(text, place, given)
-    model = parse_model(text)
+    model = parse_model(str(place) if place.is_dir() and text else text)
     if model.kind == "hub":
         fetched = fetch_adapter(model)
         if fetched is not None:
             return _of_adapter(text, fetched, given)
     return Subject(text, None, None, None, model, given)
+
+
+def _place(text: str, root: Path) -> Path:
+    """The folder that a name may mean: a path, or a run under ``root``."""
+    place = Path(text).expanduser()
+    named = not place.exists() and (text == "last" or text in run_names(root))
+    return find_run(text, root) if named else place
 
 
 def _of_run(text: str, place: Path, base: ModelSource | None) -> Subject:
@@ -117,8 +124,13 @@ def _of_run(text: str, place: Path, base: ModelSource | None) -> Subject:
 
 
 def _recipe(folder: RunFolder) -> Recipe | EditRecipe:
-    is_edit = is_edit_recipe(recipe_text(str(folder.recipe)))
-    return load_edit_recipe(folder.recipe) if is_edit else load_recipe(str(folder.recipe))
+    """The run's frozen recipe; that of an edit also holds the command that asked for it."""
+    source = str(folder.recipe)
+    text = recipe_text(source)
+    if not is_edit_recipe(text):
+        return parse_recipe(text, source=source)
+    content = {key: value for key, value in yaml.safe_load(text).items() if key != "command"}
+    return parse_as(EditRecipe, yaml.safe_dump(content), source=source)
 
 
 def _of_adapter(text: str, folder: Path, base: ModelSource | None) -> Subject:

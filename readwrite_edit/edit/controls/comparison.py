@@ -12,9 +12,9 @@ from readwrite_edit.edit.context import Context
 from readwrite_edit.edit.controls.families import Control, Family, families_of
 from readwrite_edit.edit.controls.parts import Part, parts_of
 from readwrite_edit.edit.controls.tables import controls_table, effects_table, verdict
-from readwrite_edit.edit.intervals import Array
 from readwrite_edit.edit.measure.finite import require_finite
 from readwrite_edit.edit.plan import Effect, Plan
+from readwrite_edit.evaluate.intervals import Array
 
 _FACTOR_BYTES = 1 << 28  # of the factors of all controls that are made at a time
 _LEAST, _MOST = 8, 256

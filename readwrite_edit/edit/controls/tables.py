@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from readwrite_edit.edit.controls.families import BOTH, ENERGY, FROBENIUS, RANDOM, Control
-from readwrite_edit.edit.intervals import Array, mean_interval
 from readwrite_edit.edit.plan import Effect
+from readwrite_edit.evaluate.intervals import Array, mean_interval
 from readwrite_edit.interventions.inference import rank_p_value, sign_flip_p_value
 
 _LEVEL = 0.05
