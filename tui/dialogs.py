@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, Static
 
 from readwrite_edit.tui.actions import bindings_of
-from readwrite_edit.tui.frame import Performing
+from readwrite_edit.tui.frame import Performing, WorkScreen
 from readwrite_edit.tui.key_line import KeyLine
 
 
@@ -57,6 +57,30 @@ class ConfirmDialog(Performing, ModalScreen[bool]):
     def do_no(self) -> None:
         """Close with no."""
         self.dismiss(False)
+
+
+def ask_to_lose(app: App[Any], question: str, screens: Iterable[Screen[Any]], away: Callable[[], object]) -> None:
+    """Go away, after a question where changes would be lost with screens.
+
+    Args:
+        app: The application.
+        question: Whether to go.
+        screens: Those that would be left.
+        away: Called to go.
+    """
+    losing = [screen for screen in screens if isinstance(screen, WorkScreen) and screen.loses]
+    if not losing:
+        away()
+        return
+
+    def answered(yes: bool | None) -> None:
+        if yes:
+            away()
+
+    count = sum(screen.loses for screen in losing)
+    lost = f"{count} changes are lost" if count > 1 else "1 change is lost"
+    dialog = ConfirmDialog(f"{question} {lost}; nothing was started with them.", losing[-1].lost_command)
+    app.push_screen(dialog, answered)
 
 
 class TypedDialog(Performing, ModalScreen[bool]):

@@ -102,6 +102,20 @@ class WorkScreen(Performing, Screen[None]):
         title = Text(f"{PROGRAM}  {printable(text)}", no_wrap=True, overflow="ellipsis")
         self.query_one("#title", Static).update(title)
 
+    def holds(self, key: events.Key) -> bool:
+        """Whether the screen keeps a key back for now."""
+        return False
+
+    @property
+    def loses(self) -> int:
+        """How many changes are lost with the screen."""
+        return 0
+
+    @property
+    def lost_command(self) -> str:
+        """The command that they make."""
+        return ""
+
     def show_command(self, arguments: Sequence[str]) -> None:
         """Say which command does the same."""
         self.query_one(CommandLine).show(arguments)

@@ -3,12 +3,13 @@
 Each page runs a TUI of its own as a subprocess; closing it touches no run. A page
 of any site can open a socket to this machine, so only a page that this server
 gave out may drive a TUI: the request must name this server as its host and as
-the origin of its script.
+the origin of its script, and no page of another may show this server's in a frame.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +17,15 @@ from pathlib import Path
 from aiohttp import web
 from textual_serve.server import Server
 
+from readwrite_edit.errors import RecipeError
 from readwrite_edit.runs.launching import program
 
 HOST = "localhost"
+# The template names a font of Google's; the page asks nobody but this server.
+_POLICY = (
+    "default-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
+    "connect-src 'self' ws://{place}; frame-ancestors 'none'"
+)
 
 
 class LocalServer(Server):
@@ -29,8 +36,32 @@ class LocalServer(Server):
         logging.basicConfig(level=logging.WARNING)
 
     async def on_startup(self, app: web.Application) -> None:
+        """Say nothing: it does not listen yet."""
+
+    def say_where(self) -> None:
         """Say where to look."""
         print(f"the TUI is at {self.public_url} (ctrl+c ends the server; runs go on)", flush=True)
+
+    def serve(self, debug: bool = False) -> None:
+        """Serve until the process is interrupted.
+
+        Raises:
+            RecipeError: The port can not be had.
+        """
+        self.initialize_logging()
+        try:
+            web.run_app(
+                self._make_app(), host=self.host, port=self.port, access_log=None, print=lambda *_: self.say_where()
+            )
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else error
+            raise RecipeError(f"port {self.port} of {self.host}: {reason}: choose another with --port") from error
+
+    async def handle_index(self, request: web.Request) -> web.StreamResponse:
+        """The page, that asks no other server for anything and is shown in no other's frame."""
+        page: web.StreamResponse = await super().handle_index(request)
+        page.headers["Content-Security-Policy"] = _POLICY.format(place=f"{HOST}:{self.port}")
+        return page
 
     async def handle_websocket(self, request: web.Request) -> web.WebSocketResponse:
         """Let a page of this server drive a TUI, and no other.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
@@ -25,10 +26,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _port(text: str) -> int:
-    number = int(text)
-    if not _LEAST_PORT <= number <= _MOST_PORT:
-        raise argparse.ArgumentTypeError(f"{number}: expected a port from {_LEAST_PORT} to {_MOST_PORT}")
-    return number
+    if not text.isdecimal() or not _LEAST_PORT <= int(text) <= _MOST_PORT:
+        raise argparse.ArgumentTypeError(f"{text}: expected a port from {_LEAST_PORT} to {_MOST_PORT}")
+    return int(text)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -38,8 +38,8 @@ def _run(args: argparse.Namespace) -> int:
     settings = read_settings(args.settings, themes=theme_names())
     if args.web:
         return _serve(args)
-    if "TEXTUAL_DRIVER" not in os.environ and not _on_a_terminal():
-        raise RecipeError("the TUI needs a terminal (standard input and error); for pipes: readwrite-edit runs ls")
+    if "TEXTUAL_DRIVER" not in os.environ:
+        _take_terminal()
     from readwrite_edit.tui.app import RunsApp
 
     sys.setswitchinterval(_SWITCH_S)
@@ -48,9 +48,20 @@ def _run(args: argparse.Namespace) -> int:
     return app.return_code or 0
 
 
-def _on_a_terminal() -> bool:
-    """Whether keys can come in and the screen, which Textual draws on standard error, can be seen."""
-    return all(stream is not None and stream.isatty() for stream in (sys.__stdin__, sys.__stderr__))
+def _take_terminal() -> None:
+    """Make sure that keys can come in and that the screen, which Textual draws on standard error, can be seen.
+
+    Raises:
+        RecipeError: There is no terminal, or one that prints line by line.
+    """
+    screen = sys.__stderr__
+    if not all(stream is not None and stream.isatty() for stream in (sys.__stdin__, screen)):
+        raise RecipeError("the TUI needs a terminal (standard input and error); for pipes: readwrite-edit runs ls")
+    if os.environ.get("TERM") == "dumb":
+        raise RecipeError("TERM=dumb: the TUI needs a terminal that moves its cursor; without: readwrite-edit runs ls")
+    if isinstance(screen, io.TextIOWrapper):
+        # Textual reads keys as UTF-8 whatever the locale says; in another encoding most signs would become numbers.
+        screen.reconfigure(encoding="utf-8")
 
 
 def _serve(args: argparse.Namespace) -> int:

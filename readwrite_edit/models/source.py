@@ -80,7 +80,10 @@ def parse_source(path: str, revision: str | None = None) -> ModelSource:
     """
     if not path.strip():
         raise ModelError("model path is empty: expected bundled:NAME, a folder, a .gguf file or a Hub id")
-    local = _local_source(path)
+    try:
+        local = _local_source(path)
+    except (OSError, RuntimeError) as error:  # too long, no right to look there; ~ of nobody
+        raise ModelError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     if local is None:
         return ModelSource("hub", _hub_id(path), revision)
     if revision is not None:

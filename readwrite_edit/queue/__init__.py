@@ -9,12 +9,11 @@ from readwrite_edit.queue.adding import add
 from readwrite_edit.queue.items import Item
 from readwrite_edit.queue.listing import list_all, with_queued
 from readwrite_edit.queue.runner import ensure_runner, runner_alive
-from readwrite_edit.queue.store import cancel, forget, is_paused, items, pause, resume
+from readwrite_edit.queue.store import forget, is_paused, items, pause, resume
 
 __all__ = [
     "Item",
     "add",
-    "cancel",
     "ensure_runner",
     "forget",
     "is_paused",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from readwrite_edit.runs.folder import FolderError
 CPU = "cpu"
 _NAME = re.compile(r"cpu|mps|cuda(:[A-Za-z0-9-]+)?")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-_GPU_FILES = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, Windows' Linux: asking torch would load it
+_DEVICES = Path("/dev")  # asking torch for the GPUs would load it
+_NVIDIA = re.compile(r"nvidia\d+")
+_UNCOUNTED = ("kfd", "dxg")  # AMD, Windows' Linux: there is one file however many GPUs
 _IN_RECIPE = "model.device="
 
 
@@ -28,7 +31,8 @@ def device_of(argv: Sequence[str], given: str | None = None) -> str:
 
     Returns:
         ``cpu``, ``mps`` or ``cuda:N``; N is a device's number or UUID as in CUDA_VISIBLE_DEVICES. Without a name it
-        is the first of CUDA_VISIBLE_DEVICES, else the first GPU where there is one, else ``cpu``.
+        is the first of CUDA_VISIBLE_DEVICES, else the first GPU where there is one, else ``cpu``. Whether this machine
+        has it, ``why_absent`` tells.
 
     Raises:
         FolderError: The name is none of a device.
@@ -39,7 +43,30 @@ def device_of(argv: Sequence[str], given: str | None = None) -> str:
     if named is None or named == "cuda":
         gpu = _first_gpu()
         return gpu or (CPU if named is None else "cuda:0")
-    return named
+    kind, _, number = named.partition(":")
+    return f"{kind}:{int(number)}" if number.isdecimal() else named  # one name, one lock
+
+
+def why_absent(device: str) -> str | None:
+    """Why a device can not be one of this machine, as a clause; None where it is, or where that can not be known.
+
+    NVIDIA's GPUs are counted by their files in ``/dev``. UUIDs, and the number of other makers' GPUs, are not looked
+    into.
+
+    Args:
+        device: As ``device_of`` gives it.
+    """
+    kind, _, number = device.partition(":")
+    if kind == "mps":
+        return None if sys.platform == "darwin" else "only a Mac has one"
+    count = _gpu_count()
+    if kind == CPU or count is None:
+        return None
+    if count == 0:
+        return "this machine has no GPU; expected cpu"
+    if number.isdecimal() and int(number) >= count:
+        return f"expected {'cuda:0' if count == 1 else f'cuda:0 to cuda:{count - 1}'}, as this machine has {count}"
+    return None
 
 
 def environment_for(device: str) -> dict[str, str]:
@@ -89,4 +116,11 @@ def _first_gpu(environment: Mapping[str, str] = os.environ) -> str | None:
     if visible is not None:
         first = visible.split(",")[0].strip()
         return f"cuda:{first}" if first and first != "-1" else None
-    return "cuda:0" if any(map(os.path.exists, _GPU_FILES)) else None
+    return None if _gpu_count() == 0 else "cuda:0"
+
+
+def _gpu_count() -> int | None:
+    """How many GPUs this machine has; None where there are some that can not be counted."""
+    if any((_DEVICES / name).exists() for name in _UNCOUNTED):
+        return None
+    return sum(bool(_NVIDIA.fullmatch(path.name)) for path in _DEVICES.iterdir())

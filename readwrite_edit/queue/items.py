@@ -13,8 +13,8 @@ from readwrite_edit.runs.regular import read_head
 from readwrite_edit.runs.state import is_count, is_finite
 
 SCHEMA = 1
-WAITING, RUNNING, DONE, FAILED, CANCELLED = STATES = ("waiting", "running", "done", "failed", "cancelled")
-ENDED = (DONE, FAILED, CANCELLED)
+WAITING, RUNNING, DONE, FAILED = STATES = ("waiting", "running", "done", "failed")
+ENDED = (DONE, FAILED)
 SUFFIX = ".json"
 _LARGEST_BYTES = 1 << 20
 
@@ -31,7 +31,7 @@ class Item:
         device: That it occupies: ``cpu``, ``cuda:0``, …
         run: Run folder that it makes or goes on with, whole path.
         log: What its command prints.
-        state: ``waiting``, ``running``, ``done`` (exit code 0), ``failed`` or ``cancelled``.
+        state: ``waiting``, ``running``, ``done`` (exit code 0) or ``failed``.
         reason: What there is to say about the state.
         added_s, started_s, ended_s: Unix seconds.
         pid: Of its process; None before it has one.

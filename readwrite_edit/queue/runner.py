@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from readwrite_edit.errors import RunError
-from readwrite_edit.queue.device import device_lock, environment_for, take_device
+from readwrite_edit.queue.device import device_lock, environment_for, take_device, why_absent
 from readwrite_edit.queue.items import DONE, FAILED, RUNNING, WAITING, Item
 from readwrite_edit.queue.judging import judged, life_lock
 from readwrite_edit.queue.locks import note_of, take_soon
@@ -139,6 +139,9 @@ class _Runner:
                 self._start(place, item)
 
     def _start(self, place: Path, item: Item) -> None:
+        if why := why_absent(item.device):  # it was added on another machine, or the device is gone
+            self._fail(place, item, f"device {item.device}: {why}")
+            return
         note = f"pid {os.getpid()} with item {item.id} of {place.absolute()}"
         device = take_device(item.device, note)
         if device is None:
@@ -159,14 +162,19 @@ class _Runner:
             process = _process(item, handles)
         except OSError as error:
             _close(*handles)
-            reason = f"it can not be started: {error.strerror or error}: {error.filename or item.folder}"
-            save(place, replace(item, state=FAILED, ended_s=time.time(), reason=reason))
-            self._tell(item, reason)
+            self._fail(
+                place, item, f"it can not be started: {error.strerror or error}: {error.filename or item.folder}"
+            )
             return
         item = replace(item, pid=process.pid)
         self._tasks[item.id] = _Task(item, process, handles)
         save(place, item)
         self._tell(item, f"started on {item.device} as pid {item.pid}: {shlex.join(['readwrite-edit', *item.argv])}")
+
+    def _fail(self, place: Path, item: Item, reason: str) -> None:
+        """Note that an item can not begin."""
+        save(place, replace(item, state=FAILED, ended_s=time.time(), reason=reason))
+        self._tell(item, reason)
 
     def _tell(self, item: Item, text: str) -> None:
         """Say a thing once."""

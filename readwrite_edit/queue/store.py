@@ -6,10 +6,9 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
-from readwrite_edit.queue.items import CANCELLED, RUNNING, SUFFIX, WAITING, Item, load_item, log_of, save_item
+from readwrite_edit.queue.items import RUNNING, SUFFIX, Item, load_item, log_of, save_item
 from readwrite_edit.queue.judging import judged, life_lock
 from readwrite_edit.queue.locks import exclusively
 from readwrite_edit.runs.folder import FolderError
@@ -68,23 +67,8 @@ def find_item(root: Path, text: str) -> Item:
     raise FolderError(f"no item {text!r} in the queue of {root}: queue ls lists them")
 
 
-def cancel(root: Path, item_id: str) -> Item:
-    """Take a waiting item out of the order; it stays on the list.
-
-    Raises:
-        FolderError: There is no such item, or it does not wait any more.
-    """
-    with changing(root) as place:
-        item = _present(place, item_id)
-        if item.state != WAITING:
-            raise FolderError(f"item {item_id} is {item.state}: only a waiting one can be cancelled{_instead(item)}")
-        cancelled = replace(item, state=CANCELLED)
-        save(place, cancelled)
-    return cancelled
-
-
 def forget(root: Path, item_id: str) -> None:
-    """Take an item off the list, with its log; its run stays. A waiting one is thereby cancelled.
+    """Take an item off the list, with its log; its run stays. A waiting one does not begin any more.
 
     Raises:
         FolderError: There is no such item, or it runs.
@@ -92,7 +76,8 @@ def forget(root: Path, item_id: str) -> None:
     with changing(root) as place:
         item = _present(place, item_id)
         if item.state == RUNNING:
-            raise FolderError(f"item {item_id} is running{_instead(item)}")
+            instead = f"readwrite-edit runs stop {item.run} asks its run to end"
+            raise FolderError(f"item {item_id} is running: {instead}")
         for path in (place / f"{item_id}{SUFFIX}", log_of(place, item_id), life_lock(place, item_id)):
             with suppress(FileNotFoundError):
                 path.unlink()
@@ -156,7 +141,3 @@ def _present(place: Path, item_id: str) -> Item:
         return judged(place, load_item(place, item_id))
     except FileNotFoundError:
         raise FolderError(f"no item {item_id} in {place}: queue ls lists them") from None
-
-
-def _instead(item: Item) -> str:
-    return f": readwrite-edit runs stop {item.run} asks its run to end" if item.state == RUNNING else ""

@@ -259,7 +259,7 @@ def entry(name, active=True, **more):
 def test_undo_redo_mark_and_stack_go_through_the_command_line(tmp_path):
     before, after = listed(entry("a"), entry("b", active=False)), listed(entry("a", active=False))
     answers = [before, Answer(0, "undone: a", ()), after]
-    commands = FakeCommands("print('2 edits in one adapter')", answers)
+    commands = FakeCommands("print('1 edit in one adapter'); print('pass  finite')", answers)
 
     async def steps(app, pilot):
         await pilot.press("f7")
@@ -272,9 +272,11 @@ def test_undo_redo_mark_and_stack_go_through_the_command_line(tmp_path):
         await pilot.pause()
         assert isinstance(app.screen, FolderDialog)
         await pilot.press(*"out", "enter")
-        await until(app, pilot, lambda: says(app, "2 edits in one adapter"))
+        await until(app, pilot, lambda: says(app, " pass  finite"))  # a line of its own
+        assert len(notes(app)) == 1  # the stack's end is none of a run that the form started
         await pilot.press("home", "u")
         await settle(app, pilot)
+        assert command(app) == "readwrite-edit edit undo a --ledger edits/x"
         assert commands.asked[1] == ["edit", "undo", "a", "--ledger", "edits/x"] and says(app, "○ undone")
         assert "undone: a" in notes(app)
         await pilot.press("escape")

@@ -49,7 +49,7 @@ def test_the_list_says_what_is_there_and_the_dry_run_what_would_be_written(run):
 
     async def steps(app, pilot):
         await settle(app, pilot)
-        for text in ("✓ certificate  all 1 checks passed", "✓ names", "LoRA of rank 16 on k_proj, q_proj", "· model"):
+        for text in ("✓ certificate  its one check passed", "✓ names", "LoRA of rank 16 on k_proj, q_proj", "· model"):
             assert says(app, text)
         await pilot.press("f4")
         await settle(app, pilot)
@@ -108,6 +108,8 @@ def test_export_and_push_ask_for_the_repository_by_name(run):
         await pilot.press("f5")
         await until(app, pilot, lambda: says(app, "written to out"))
         assert says(app, "✓ done")
+        await pilot.press("f5")
+        await until(app, pilot, lambda: len(commands.launched) == 2 and says(app, "✓ done"))
         app.screen.query_one("#push").focus()
         await pilot.press(*"me/it", "f9")
         await pilot.pause()
@@ -115,13 +117,27 @@ def test_export_and_push_ask_for_the_repository_by_name(run):
         await pilot.press("n", "f9")
         await pilot.pause()
         await pilot.press("y")
-        await until(app, pilot, lambda: len(commands.launched) == 2)
+        await until(app, pilot, lambda: len(commands.launched) == 3)
         await until(app, pilot, lambda: says(app, "✓ done"))
 
     drive(run.parent, steps, LARGE, screen=export(run, commands))
-    first, second = commands.launched
-    assert first == ["export", str(run), "--to", "exports/20250101-000000-dpo"]
-    assert second == [*first, "--force", "--push", "me/it"]  # what was written a moment ago may be replaced
+    first, second, third = commands.launched
+    assert first == second == ["export", str(run), "--to", "exports/20250101-000000-dpo"]
+    assert third == [*first, "--force", "--push", "me/it"]  # an upload may replace what was written a moment ago
+
+
+def test_a_failed_upload_says_why_before_it_lists_what_was_written(run):
+    script = "import sys; print('written to out', *range(8), 'the hub says no', sep='\\n'); sys.exit(2)"
+
+    async def steps(app, pilot):
+        await settle(app, pilot)
+        await pilot.press("f5")
+        await until(app, pilot, lambda: says(app, "exit code 2"))
+        lines = shown(app)
+        at = next(place for place, line in enumerate(lines) if "exit code 2" in line)
+        assert "the hub says no" in lines[at + 1]
+
+    drive(run.parent, steps, screen=export(run, FakeCommands(script)))
 
 
 def test_letters_and_switches(run):

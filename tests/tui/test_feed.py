@@ -223,7 +223,8 @@ def test_garbage_and_overlong_lines_are_counted_and_left_out(tmp_path):
         file.write(b"\xff\xfe garbage\n[1]\n" + b"x" * 10_000_000 + b"\n")
         file.write(b'{"step": 13, "segment": 0, "kind": "train", "values": {"loss": 0.5}}\n{"step": 14, "seg')
     reading = read_all(RunFeed(tmp_path / "run"))
-    assert reading.garbage == 3 and reading.latest["train", "loss"] == (13, 0.5)
+    assert reading.unread == ("3 lines of metrics.jsonl can not be read and are left out.",)
+    assert reading.latest["train", "loss"] == (13, 0.5)
 
 
 def test_a_long_run_is_read_in_pieces_between_which_the_curve_can_be_drawn(tmp_path, monkeypatch):

@@ -143,14 +143,16 @@ def test_a_probe_begins_with_its_fraction_over_the_null(tmp_path):
     on_geometry(tmp_path, steps)
 
 
-@pytest.mark.parametrize(("kind", "words"), [("align", "No snapshot yet"), ("probe", "its tables are under report")])
+@pytest.mark.parametrize(
+    ("kind", "words"), [("align", "No geometry: this run is finished"), ("probe", "its tables are in its report")]
+)
 def test_a_run_without_geometry_says_so_and_keys_say_why_not(tmp_path, kind, words):
     write_run(tmp_path, kind=kind)
 
     async def steps(app, pilot):
         assert says(app, words)
         await press(app, pilot, "enter", "comma")
-        assert notes(app)[-2:] == ["matrix: there is no snapshot yet", "earlier: there is no snapshot yet"]
+        assert notes(app)[-2:] == ["matrix: there is no snapshot", "earlier: there is no snapshot"]
 
     on_geometry(tmp_path, steps)
 

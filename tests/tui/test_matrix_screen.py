@@ -113,7 +113,7 @@ def test_a_snapshot_without_lists_or_matrix_says_so(tmp_path):
         assert says(app, "not measured here") and "\x1b" not in "".join(shown(app))
         app.push_screen(MatrixScreen(tmp_path / "none", 7, "x"))
         await settle(app, pilot)
-        assert says(app, "This run has no geometry yet.")
+        assert says(app, "No geometry: there is none, and what the run says of itself can not be read.")
 
     drive(tmp_path, steps, LARGE, screen=lambda: MatrixScreen(tmp_path / "run", 0, "q_proj"))
 

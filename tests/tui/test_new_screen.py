@@ -25,7 +25,11 @@ NASTY = ["yes", "1e-4", " Rome", "a: b", "#x", "[a", "", "\x1b[31m", "é\u202e",
          "- a", "C:\\x", '"x"', "a\nb", "2024-01-01", '"\\u001b"']  # fmt: skip
 
 
-RECIPE = "model: {path: bundled:x}\ndata: {path: builtin:concise}\nadapter: {basis: random, rank: 16}\n"
+RECIPE = """
+model: {path: bundled:smollm2-135m-instruct}
+data: {path: builtin:concise}
+adapter: {basis: random, rank: 16}
+"""
 
 
 @pytest.fixture
@@ -64,6 +68,12 @@ def test_a_text_survives_the_form_and_the_command_line(text):
 def test_what_is_no_yaml_is_told():
     with pytest.raises(UnreadableError):
         value_of(Field(path=("a", "b"), kind="value"), "[1,")
+
+
+def test_the_run_of_a_run_s_recipe_is_called_as_that_run_without_its_time():
+    names = {"runs/20250101-000000-dpo_lora/recipe.yaml": "dpo_lora", "mine/recipe.yaml": "mine", "a/b.yaml": "b",
+             "recipe.yaml": "recipe", "20250101-000000-/recipe.yaml": "recipe"}  # fmt: skip
+    assert {source: NewScreen(source).run_name() for source in names} == names
 
 
 CHANGES = [

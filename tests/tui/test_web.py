@@ -51,10 +51,21 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
     assert "pip install 'readwrite-edit[web]'" in capsys.readouterr().err
 
 
-def test_a_port_that_is_none_is_refused(capsys):
+@pytest.mark.parametrize("port", ["80", "x8", "65536", "8000.0", ""])
+def test_a_port_that_is_none_is_refused(port, capsys):
     with pytest.raises(SystemExit):
-        main(["tui", "--web", "--port", "80"])
-    assert "expected a port" in capsys.readouterr().err
+        main(["tui", "--web", "--port", port])
+    assert f"{port}: expected a port from 1024 to 65535" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_refused_in_words_and_nothing_is_said_of_a_page(capsys):
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        assert main(["tui", "--web", "--port", str(port)]) == 2
+    said = capsys.readouterr()
+    assert f"port {port} of localhost" in said.err and "choose another with --port" in said.err and said.out == ""
 
 
 def test_settings_are_checked_before_anything_is_served(tmp_path, capsys):
@@ -63,22 +74,13 @@ def test_settings_are_checked_before_anything_is_served(tmp_path, capsys):
     assert "did you mean 'nord'" in capsys.readouterr().err
 
 
-async def answered(session, base):
-    """Wait until the server gives its page out: it says where it is before it listens there."""
-    while True:
-        try:
-            async with session.get(base) as page:
-                assert page.status == 200
-                return
-        except aiohttp.ClientConnectorError:
-            await asyncio.sleep(0.05)
-
-
 async def first_words(port):
     """What a page of the server's own is sent, until the list of runs stands in it."""
     base = f"http://localhost:{port}"
     async with aiohttp.ClientSession() as session:
-        await answered(session, base)
+        async with session.get(base) as page:
+            rules = dict(rule.split(" ", 1) for rule in page.headers["Content-Security-Policy"].split("; "))
+            assert page.status == 200 and rules["frame-ancestors"] == "'none'" and "http" not in rules["default-src"]
         with pytest.raises(aiohttp.WSServerHandshakeError):
             await session.ws_connect(f"{base}/ws", origin="http://evil.example")
         async with session.ws_connect(f"{base}/ws?width=100&height=30", origin=base) as place:

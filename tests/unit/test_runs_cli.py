@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from readwrite_edit.cli import main
-from readwrite_edit.cli import runs as command
+from readwrite_edit.cli import run_tail as command
 from readwrite_edit.runs.writer import RunWriter
 
 
@@ -79,4 +79,7 @@ def test_a_run_that_has_logged_nothing_says_so(tmp_path: Path, capsys: pytest.Ca
     with started(tmp_path, "probe") as run:
         run.mark("finished")
     assert main(["runs", "tail", "probe", "--root", str(tmp_path)]) == 0
-    assert capsys.readouterr() == ("", "probe has logged no steps\n")
+    assert capsys.readouterr() == (
+        "",
+        "probe: This probe logged no values: its result is in its report, its matrices in its geometry.\n",
+    )

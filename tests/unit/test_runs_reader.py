@@ -7,9 +7,10 @@ import socket
 import pytest
 
 from readwrite_edit.cli import main
+from readwrite_edit.queue.finding import find_run
 from readwrite_edit.runs.cursor import Cursor
 from readwrite_edit.runs.folder import FolderError
-from readwrite_edit.runs.reader import last_value, list_runs, read_run, resolve_run, summary
+from readwrite_edit.runs.reader import last_value, list_runs, read_run, summary
 from readwrite_edit.runs.wording import age_text, number_text
 from readwrite_edit.runs.writer import RunWriter
 
@@ -163,19 +164,19 @@ def test_runs_are_listed_newest_first_and_foreign_folders_last(tmp_path):
         list_runs(tmp_path / "file")
 
 
-def test_resolve_run_by_last_name_path_and_beginning(tmp_path):
+def test_find_run_by_last_name_path_and_beginning(tmp_path):
     for name, started in (("2025-dpo", 1.0), ("2025-dpo-2", 2.0), ("2024-orpo", 3.0)):
         write_state(tmp_path / name, started_s=started)
-    assert resolve_run("last", tmp_path).name == "2024-orpo"
-    assert resolve_run("2025-dpo", tmp_path).name == "2025-dpo"
-    assert resolve_run("2024", tmp_path).name == "2024-orpo"
-    assert resolve_run(str(tmp_path / "2025-dpo"), tmp_path / "nowhere") == tmp_path / "2025-dpo"
+    assert find_run("last", tmp_path).name == "2024-orpo"
+    assert find_run("2025-dpo", tmp_path).name == "2025-dpo"
+    assert find_run("2024", tmp_path).name == "2024-orpo"
+    assert find_run(str(tmp_path / "2025-dpo"), tmp_path / "nowhere") == tmp_path / "2025-dpo"
     with pytest.raises(FolderError, match="2 runs: 2025-dpo, 2025-dpo-2"):
-        resolve_run("2025", tmp_path)
+        find_run("2025", tmp_path)
     with pytest.raises(FolderError, match="did you mean '2024-orpo'"):
-        resolve_run("2024-orpp", tmp_path)
+        find_run("2024-orpp", tmp_path)
     with pytest.raises(FolderError, match="none yet"):
-        resolve_run("last", tmp_path / "nowhere")
+        find_run("last", tmp_path / "nowhere")
 
 
 def test_wording():

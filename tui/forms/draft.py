@@ -10,11 +10,13 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from readwrite_edit.errors import RecipeError
+from readwrite_edit.errors import ModelError, RecipeError
+from readwrite_edit.recipe.overrides import apply_overrides
 from readwrite_edit.recipe.problems import Origin, dotted, shortened
 from readwrite_edit.recipe.reading import check_values
 from readwrite_edit.recipe.section import Section
 from readwrite_edit.terminal import printable
+from readwrite_edit.tui.forms.model_check import named_model
 from readwrite_edit.tui.forms.schema import Field, Part
 from readwrite_edit.tui.forms.values import UnreadableError, flow, text_of, value_of
 
@@ -35,7 +37,7 @@ class Wrong:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What :func:`wrong_with` needs of a draft; it does not change any more.
+    """What :func:`wrong_with` and :func:`hub_id` need of a draft; it does not change any more.
 
     Attributes:
         root: The class of the whole recipe.
@@ -48,6 +50,17 @@ class Snapshot:
     values: dict[str, Any]
     overrides: Mapping[str, str]
     unreadable: Mapping[str, str]
+
+    @property
+    def texts(self) -> list[str]:
+        """The changes as ``--set`` takes them."""
+        return [f"{key}={text}" for key, text in self.overrides.items()]
+
+    def applied(self) -> dict[str, Any]:
+        """What the file says, with the changes in it."""
+        values = deepcopy(self.values)
+        apply_overrides(values, {}, self.texts, [])
+        return values
 
 
 class Draft:
@@ -145,8 +158,8 @@ class Draft:
 
 
 def wrong_with(draft: Snapshot) -> list[Wrong]:
-    """Everything that is wrong with a recipe; nothing where it can be used."""
-    texts = [f"{key}={text}" for key, text in draft.overrides.items()]
+    """Everything that is wrong with a recipe, or with the model that it names; nothing where it can be used."""
+    texts = draft.texts
     found = [Wrong(key, message) for key, message in draft.unreadable.items()]
     try:
         check_values(draft.root, deepcopy(draft.values), _origins(draft.values), texts)
@@ -154,7 +167,28 @@ def wrong_with(draft: Snapshot) -> list[Wrong]:
         lines = str(error).splitlines()
         told = [_located(line, dict(zip(map(_label, texts), draft.overrides, strict=True))) for line in lines]
         found += [one for one in told if one.key not in draft.unreadable]
+    try:
+        named_model(draft.applied())
+    except ModelError as error:
+        found.append(Wrong("model.revision" if str(error).startswith("revision ") else "model.path", str(error)))
     return found
+
+
+def in_short(problems: Sequence[Wrong], draft: Draft | None) -> str:
+    """How many problems; in words those that no field of a draft shows, of the others the keys."""
+    count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
+    shown = [one for one in problems if draft is not None and draft.field(one.key)]
+    others = [str(one) for one in problems if one not in shown]
+    return f"{count}: {'; '.join([*others, *dict.fromkeys(one.key for one in shown)])}"
+
+
+def hub_id(draft: Snapshot) -> str:
+    """The model's name where it is taken for one of the Hub, which only the run can look up; else empty."""
+    try:
+        model = named_model(draft.applied())
+    except ModelError:
+        return ""
+    return str(model) if model is not None and model.kind == "hub" else ""
 
 
 def _origins(values: Mapping[str, Any]) -> dict[tuple[str | int, ...], Origin]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.text import Text
-from textual import work
+from textual import events, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Static, Switch
 
@@ -19,10 +19,12 @@ from readwrite_edit.terminal import printable
 from readwrite_edit.tui.actions import bindings_of
 from readwrite_edit.tui.dialogs import ConfirmDialog
 from readwrite_edit.tui.forms.export_checks import GLYPHS, Check, checklist, size_text
+from readwrite_edit.tui.forms.fields import Fields
 from readwrite_edit.tui.forms.launching import Launching
 from readwrite_edit.tui.forms.process import Answer, Commands
 from readwrite_edit.tui.forms.row import Line
 from readwrite_edit.tui.frame import WorkScreen, command_text
+from readwrite_edit.tui.run.text_view import wrapped
 
 FOLDER = Path("exports")
 _SWITCHES = (
@@ -32,17 +34,8 @@ _SWITCHES = (
 )
 
 
-class ExportFields(VerticalScroll, can_focus=False):
-    """The lines and switches; letters typed within it reach no action."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down", "app.focus_next", show=False),
-        Binding("up", "app.focus_previous", show=False),
-    ]
-
-    def check_consume_key(self, key: str, character: str | None) -> bool:
-        """Letters are for typing."""
-        return character is not None and character.isprintable()
+class ExportFields(Fields):
+    """The lines and switches."""
 
 
 class ExportScreen(Launching, WorkScreen):
@@ -102,14 +95,18 @@ class ExportScreen(Launching, WorkScreen):
     def on_export_screen_listed(self, message: Listed) -> None:
         """Show the list."""
         self.checks = message.checks
-        width = max(len(check.name) for check in message.checks)
-        lines = [
-            Text.assemble(
-                (f"{GLYPHS[check.passed]} {check.name:<{width}}  ", "bold" if check.passed == "no" else ""), check.text
-            )
-            for check in message.checks
-        ]
-        self.query_one("#checks", Static).update(Text("\n").join(lines))
+        self._show_checks()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Fit the list into the width."""
+        super().on_resize(event)
+        self._show_checks()
+
+    def _show_checks(self) -> None:
+        if self.checks:
+            width = max(len(check.name) for check in self.checks)
+            lines = [line for check in self.checks for line in _check_lines(check, width, self.size.width - 2)]
+            self.query_one("#checks", Static).update(Text("\n").join(lines))
 
     # ---- the command
 
@@ -122,9 +119,11 @@ class ExportScreen(Launching, WorkScreen):
     def arguments(self, *, push: bool = True) -> list[str]:
         """The command that the fields stand for; without ``push`` as far as the folder."""
         argv = ["export", str(self.run), "--to", self._text("to")]
+        push = push and bool(self._text("push"))
         argv += ["--merge"] if self._on("merge") else []
-        argv += ["--force"] if self._on("force") or self._written == self._text("to") else []
-        if push and self._text("push"):
+        again = push and self._written == self._text("to")  # an upload writes the folder anew
+        argv += ["--force"] if self._on("force") or again else []
+        if push:
             argv += ["--push", self._text("push")]
             argv += ["--revision", self._text("revision")] if self._text("revision") else []
             argv += ["--private"] if self._on("private") else []
@@ -210,11 +209,21 @@ class ExportScreen(Launching, WorkScreen):
         said = [line for line in lines if not line.startswith("$ ")]
         mark, style = ("✓ done", "") if not code else (f"✗ it ended with exit code {code}", "bold")
         self._written = self._writing if not code else self._written
+        if code:  # why it failed stands last, below the files of an export that was written but not uploaded
+            said = [*said[-1:], *said[:-1]]
         self.say(Text.assemble((mark, style), "\n", "\n".join(said)))
 
     def say(self, text: Text) -> None:
         """Show what a command said; its text is safe already."""
         self.query_one("#answer", Static).update(text)
+
+
+def _check_lines(check: Check, names: int, width: int) -> list[Text]:
+    """A check under its sign and name; what does not fit goes on below its text."""
+    head = f"{GLYPHS[check.passed]} {check.name:<{names}}  "
+    rows = [check.text[start:end] for start, end in wrapped(check.text, max(2, width - len(head)))]
+    style = "bold" if check.passed == "no" else ""
+    return [Text.assemble((head if not row else " " * len(head), style), text) for row, text in enumerate(rows)]
 
 
 def planned_text(answer: str) -> Text | None:

@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual import events, work
-from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Button, Static
 
 from readwrite_edit.terminal import printable
+from readwrite_edit.tui.forms.fields import Fields
 from readwrite_edit.tui.forms.row import Row
 from readwrite_edit.tui.forms.schema import Field, Part
 
@@ -45,16 +44,8 @@ class More(Button):
         self.display = left > 0
 
 
-class Form(VerticalScroll, can_focus=False):
-    """The keys of a draft. Printable keys typed within it reach no action of screen or application."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down", "app.focus_next", show=False),
-        Binding("up", "app.focus_previous", show=False),
-        # With priority the focus moves before the next key is handed out: what is typed ahead lands in the next field.
-        Binding("tab", "app.focus_next", show=False, priority=True),
-        Binding("shift+tab", "app.focus_previous", show=False, priority=True),
-    ]
+class Form(Fields):
+    """The keys of a draft."""
 
     @dataclass
     class Entered(Message):
@@ -76,11 +67,6 @@ class Form(VerticalScroll, can_focus=False):
         self._words = self._last = ""
         self._changing = asyncio.Lock()
 
-    def check_consume_key(self, key: str, character: str | None) -> bool:
-        """Letters are for typing, wherever in the form the focus is."""
-        return character is not None and character.isprintable()
-
-    @work(group="rows")
     async def load(
         self, draft: Draft, keys: Collection[str], suggestions: Mapping[str, Sequence[str]] | None = None
     ) -> None:
@@ -102,16 +88,13 @@ class Form(VerticalScroll, can_focus=False):
                 self._headings[part.name], self._mores[part.name] = heading, More(part)
                 await self.mount(heading, self._mores[part.name])
             await self._arrange()
-        focused = self.screen.focused
-        if focused is None or self in focused.ancestors:  # else the user is elsewhere already
-            self.enter()
 
     def enter(self) -> None:
-        """Go to the field that the cursor was in last, or to the first."""
+        """Go to the field that the cursor was in last, or to the first; at once, so that the next key goes there."""
         shown = [row for row in self._rows.values() if row.display]
         last = next((row for row in shown if row.field.key == self._last), None)
         if shown:
-            (last or min(shown, key=lambda row: self._order[row.field.key])).editor.focus()
+            self.screen.set_focus((last or min(shown, key=lambda row: self._order[row.field.key])).editor)
 
     @work(group="rows")
     async def find(self, words: str) -> None:

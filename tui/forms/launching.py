@@ -29,8 +29,8 @@ class Launching(Performing):
     following: Following | None = None
 
     @dataclass
-    class Began(Message):
-        """A command was launched, or why not."""
+    class Began(Message, bubble=False):
+        """A command was launched, or why not; a pane's is none of its screen's, that launches commands too."""
 
         following: Following | None
         problem: str = ""

@@ -63,13 +63,12 @@ class LedgerPane(Launching, Pane):
         """List the edits of a model in a folder of ledgers; of all models where none is named."""
         self._model, self._folder = model, folder
         self.query_one(Table).focus()
+        self._command(ls_arguments(self._model, self._folder))
         self._read()
 
     def _read(self) -> None:
-        argv = ls_arguments(self._model, self._folder)
-        self._command(argv)
         self._say("… reading the ledger")
-        self._ask(argv)
+        self._ask(ls_arguments(self._model, self._folder))
 
     @work(group="ledger", exclusive=True)
     async def _ask(self, argv: list[str]) -> None:
@@ -132,7 +131,7 @@ class LedgerPane(Launching, Pane):
     def _say(self, text: str, *, wrong: bool = False) -> None:
         status = self.query_one("#ledger-status", Static)
         status.set_class(wrong, "-wrong")
-        status.update(printable(f"✗ {text}" if wrong else text))
+        status.update(printable(f"✗ {text}" if wrong else text, keep_newlines=True))
 
     def _command(self, argv: Sequence[str]) -> None:
         self.screen.query_one(CommandLine).show(argv)
@@ -204,7 +203,8 @@ class LedgerPane(Launching, Pane):
                 self._command(argv)
                 self.launch(argv, "stack")
 
-        self.app.push_screen(FolderDialog(f"Write {len(rows)} edits as one adapter. Into which new folder?"), answered)
+        what = "1 edit as an adapter" if len(rows) == 1 else f"{len(rows)} edits as one adapter"
+        self.app.push_screen(FolderDialog(f"Write {what}. Into which new folder?"), answered)
 
     def started(self) -> None:
         """The stack is being written."""

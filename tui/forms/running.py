@@ -17,6 +17,7 @@ from textual.widgets import Input, Select, Static
 
 from readwrite_edit.errors import ReadWriteEditError
 from readwrite_edit.runs.folder import new_run_path
+from readwrite_edit.terminal import printable
 from readwrite_edit.tui.forms.process import Commands
 from readwrite_edit.tui.forms.row import Choice, Line
 from readwrite_edit.tui.forms.screen import FormScreen
@@ -106,6 +107,10 @@ class RunForm(FormScreen):
         if self.source in message.names:
             choice.value = self.source
 
+    def choose_another(self) -> None:
+        """Go to the line for a file."""
+        self.query_one("#file", Line).focus()
+
     def suggestions(self) -> dict[str, Sequence[str]]:
         """Models of other runs."""
         return {"model.path": self.models}
@@ -172,6 +177,12 @@ class RunForm(FormScreen):
         status.update(f"✗ it ended with exit code {code} before there was a run")
         self.show_log(f"$ {command_text(self.arguments())}", [line for line in lines if not line.startswith("$ ")])
         self.desk.warn("start: the run did not begin; what it said stands below the form")
+
+    def show_log(self, title: str, lines: Sequence[str]) -> None:
+        """Show lines that a command printed, below the form; none: away with them."""
+        shown = self.query_one("#log", Static)
+        shown.update("\n".join([printable(title), *lines]))
+        shown.display = bool(lines)
 
     def do_queue(self) -> None:
         """Put the run into the queue; the form stays, for a variation of it."""

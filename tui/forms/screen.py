@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
-from textual import work
+from textual import events, work
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.message import Message
@@ -16,11 +16,12 @@ from textual.timer import Timer
 from textual.widgets import Input, Static
 
 from readwrite_edit.terminal import printable
-from readwrite_edit.tui.dialogs import ConfirmDialog
+from readwrite_edit.tui.dialogs import ask_to_lose
 from readwrite_edit.tui.forms.form import Form
 from readwrite_edit.tui.forms.launching import Launching
 from readwrite_edit.tui.forms.process import Commands
 from readwrite_edit.tui.forms.row import Row
+from readwrite_edit.tui.forms.typed_ahead import TypedAhead
 from readwrite_edit.tui.frame import CommandLine, WorkScreen, command_text
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class FormScreen(Launching, WorkScreen):
 
         edit: int
         problems: list[Wrong]
+        hub_id: str
 
     def __init__(self, commands: Commands | None = None) -> None:
         """Start commands by ``commands``; those of this program by default."""
@@ -57,11 +59,13 @@ class FormScreen(Launching, WorkScreen):
         self.commands = commands or Commands()
         self.opened: Opened | None = None
         self.problems: list[Wrong] = []
+        self._hub_id = ""
         self._edit, self._checked = 0, -1
         self._kept: list[str] = []
         self._before: list[str] = []
         self._checking: Timer | None = None
         self._finding: Timer | None = None
+        self._ahead = TypedAhead(self)
 
     # ---- what a screen says
 
@@ -79,6 +83,9 @@ class FormScreen(Launching, WorkScreen):
 
     def took(self, opened: Opened) -> None:
         """The form starts from something else now."""
+
+    def choose_another(self) -> None:
+        """There is nothing to fill in: go to where something else can be named."""
 
     def typed(self, line: str, text: str) -> None:
         """A line of the screen beside the form, by its id, has another text."""
@@ -113,6 +120,9 @@ class FormScreen(Launching, WorkScreen):
         opened = message.opened
         if opened.draft is None:
             self.say_problems([*opened.problems])
+            self._ahead.drop()
+            if self.focused is None:
+                self.choose_another()
             return
         changed = {} if self.draft is None else self.draft.texts()
         self._kept = self._before = opened.draft.overrides()
@@ -121,10 +131,24 @@ class FormScreen(Launching, WorkScreen):
                 opened.draft.write(field, changed[field.key])
         self.opened = opened
         self.took(opened)
-        shown = opened.keys | set(opened.draft.changes)
-        self.form.load(opened.draft, shown, self.suggestions())
+        self._fill(opened.draft, opened.keys | set(opened.draft.changes))
         self.refresh_command()
         self.check_now()
+
+    @work(group="rows")
+    async def _fill(self, draft: Draft, shown: Collection[str]) -> None:
+        await self.form.load(draft, shown, self.suggestions())
+        self.call_after_refresh(self._enter)  # which field is the next one, the layout tells
+
+    @work(group="rows")
+    async def _enter(self) -> None:
+        if self.focused is None or self.form in self.focused.ancestors:  # else the user is elsewhere already
+            self.form.enter()
+        await self._ahead.give()
+
+    def holds(self, key: events.Key) -> bool:
+        """What is typed ahead of the form waits for it."""
+        return self._ahead.take(key)
 
     def suggestions(self) -> dict[str, Sequence[str]]:
         """What completes the text of keys."""
@@ -170,13 +194,13 @@ class FormScreen(Launching, WorkScreen):
 
     @work(thread=True, exclusive=True, group="check")
     def _check(self, edit: int, snapshot: Snapshot) -> None:
-        from readwrite_edit.tui.forms.draft import wrong_with
+        from readwrite_edit.tui.forms.draft import hub_id, wrong_with
 
-        self.post_message(self.Checked(edit, wrong_with(snapshot)))
+        self.post_message(self.Checked(edit, wrong_with(snapshot), hub_id(snapshot)))
 
     def on_form_screen_checked(self, message: Checked) -> None:
         """Say what is wrong, at the fields and below; of an earlier edit it does not matter any more."""
-        self._checked = message.edit
+        self._checked, self._hub_id = message.edit, message.hub_id
         if message.edit == self._edit:
             self._settle(message.problems)
 
@@ -191,17 +215,13 @@ class FormScreen(Launching, WorkScreen):
         status = self.query_one("#status", Static)
         status.set_class(bool(problems), "-wrong")
         if problems:
-            status.update(printable(f"✗ {self._in_short(problems)}"))
+            from readwrite_edit.tui.forms.draft import in_short
+
+            status.update(printable(f"✗ {in_short(problems, self.draft)}"))
         else:
             changes = len(self.draft.changes) if self.draft else 0
-            status.update(f"✓ in order, {changes or 'nothing'} changed")
-
-    def _in_short(self, problems: Sequence[Wrong]) -> str:
-        """How many problems; in words those that no field shows."""
-        count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
-        shown = [one for one in problems if self.draft is not None and self.draft.field(one.key)]
-        others = [str(one) for one in problems if one not in shown]
-        return f"{count}: {'; '.join([*others, *dict.fromkeys(one.key for one in shown)])}"
+            model = f"; {self._hub_id} is taken for a Hub id, looked up when the run begins" if self._hub_id else ""
+            status.update(printable(f"✓ in order, {changes or 'nothing'} changed{model}"))
 
     def ready(self, action: str) -> bool:
         """Whether the recipe can be used as it is now; says why not, and goes to the first problem."""
@@ -245,12 +265,6 @@ class FormScreen(Launching, WorkScreen):
         """It was not used after all."""
         self._kept = self._before
 
-    def show_log(self, title: str, lines: Sequence[str]) -> None:
-        """Show lines that a command printed, below the form; none: away with them."""
-        shown = self.query_one("#log", Static)
-        shown.update("\n".join([printable(title), *lines]))
-        shown.display = bool(lines)
-
     # ---- actions
 
     def do_copy(self) -> None:
@@ -269,21 +283,16 @@ class FormScreen(Launching, WorkScreen):
         else:
             row.write(self.draft.text_before(row.field))
 
+    @property
+    def loses(self) -> int:
+        """How many changes nothing was started with."""
+        return 0 if self.draft is None else sum(one not in self._kept for one in self.draft.overrides())
+
+    @property
+    def lost_command(self) -> str:
+        """What the form stands for."""
+        return command_text(self.arguments())
+
     def do_back(self) -> None:
         """Leave; ask first where changes would be lost."""
-        self.leave(self.desk.pop_screen)
-
-    def leave(self, away: Callable[[], object]) -> None:
-        """Go, unless changes would be lost and the user keeps them."""
-        lost = [] if self.draft is None else [one for one in self.draft.overrides() if one not in self._kept]
-        if not lost:
-            away()
-            return
-
-        def answered(yes: bool | None) -> None:
-            if yes:
-                away()
-
-        count = f"{len(lost)} changes are" if len(lost) > 1 else "1 change is"
-        question = f"Leave this form? {count} lost; nothing was started with them."
-        self.desk.push_screen(ConfirmDialog(question, command_text(self.arguments())), answered)
+        ask_to_lose(self.desk, "Leave this form?", [self], self.desk.pop_screen)
