@@ -6,7 +6,7 @@ exists. A dry run ends here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -22,9 +22,10 @@ from readwrite_edit.models.pathways import Pathways, Projection, find_pathways
 from readwrite_edit.models.source import ModelSource, parse_source
 from readwrite_edit.recipe import Recipe
 from readwrite_edit.recipe.sections import ProtectedText
-from readwrite_edit.statistics import take_tokens
+from readwrite_edit.statistics import chat_sequences, take_tokens
 
 BUILTIN = "builtin:"
+_LONGEST_TEMPLATE = 1024
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,31 @@ def prepare(recipe: Recipe) -> Preparation:
     )
 
 
-def shared_with_training(prepared: Preparation) -> dict[str, float]:
-    """Of each evaluated text, and of the held-out ``rows``, the share that is trained on or chooses the basis."""
-    trained = pair_sequences(prepared.train.rows, None)
-    seen = [*trained, *prepared.calibration, *(one for _, text in prepared.protect.values() for one in text)]
-    evaluated = {"rows": pair_sequences(prepared.held_out.rows, None), **prepared.texts}
-    return {name: shared_fraction(sequences, seen) for name, sequences in evaluated.items()}
+def shared_with_training(
+    prepared: Preparation, evaluated: Mapping[str, Sequence[Sequence[int]]] | None = None
+) -> dict[str, float]:
+    """Of each evaluated text the share that is trained on or chooses the basis, see ``evaluate.overlap``.
+
+    Args:
+        prepared: Of the run.
+        evaluated: Name to token sequences; by default the run's texts, and its held-out ``rows``.
+    """
+    if evaluated is None:
+        evaluated = {"rows": pair_sequences(prepared.held_out.rows, None), **prepared.texts}
+    protected = [one for _, text in prepared.protect.values() for one in text]
+    seen = [*pair_sequences(prepared.train.rows, None), *prepared.calibration, *protected]
+    special, template = frozenset(prepared.tokenizer.all_special_ids), _empty_chat(prepared.tokenizer)
+    return {
+        name: shared_fraction(sequences, seen, special=special, template=template)
+        for name, sequences in evaluated.items()
+    }
+
+
+def _empty_chat(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What a chat template adds of its own."""
+    messages = [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]
+    found = chat_sequences([messages], tokenizer, max_length=_LONGEST_TEMPLATE) if supports_chat(tokenizer) else []
+    return found[0] if found else []
 
 
 def _layers(recipe: Recipe) -> Sequence[int] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedTokenizerBase
 
 from readwrite_edit.align.preferences import data_hash, load_preferences, load_rows
-from readwrite_edit.align.prepare import Preparation, prepare
+from readwrite_edit.align.prepare import Preparation, prepare, shared_with_training
 from readwrite_edit.align.tokenised import TokenisedPairs, pair_sequences, tokenise_pairs
 from readwrite_edit.edit.settings.recipe import EditRecipe
 from readwrite_edit.errors import DataError, ModelError
@@ -22,7 +22,6 @@ from readwrite_edit.evaluate.measured_texts import (
     read_texts,
     with_both_formats,
 )
-from readwrite_edit.evaluate.overlap import shared_fraction
 from readwrite_edit.evaluate.request import Request, read_prompts
 from readwrite_edit.evaluate.subject import Subject, find_subject
 from readwrite_edit.evaluate.updates import adapter_updates
@@ -223,10 +222,8 @@ def _texts_of_run(prepared: Preparation) -> list[MeasuredText]:
 def _shared(rows: Rows | None, texts: Sequence[MeasuredText], prepared: Preparation | None) -> dict[str, float]:
     if prepared is None:
         return {}
-    protected = [one for _, text in prepared.protect.values() for one in text]
-    seen = [*pair_sequences(prepared.train.rows, None), *prepared.calibration, *protected]
-    found = {} if rows is None else {"rows": shared_fraction(pair_sequences(rows.pairs.rows, None), seen)}
-    return found | {text.name: shared_fraction(text.sequences, seen) for text in texts}
+    evaluated = {} if rows is None else {"rows": pair_sequences(rows.pairs.rows, None)}
+    return shared_with_training(prepared, evaluated | {text.name: text.sequences for text in texts})
 
 
 def _leaks(shared: Mapping[str, float]) -> list[str]:

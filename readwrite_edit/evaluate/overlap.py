@@ -2,42 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import takewhile
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 NGRAM = 13
+_LEAST_DISTINCT = 8
+
+Tokens = Sequence[int]
 
 
-def shared_fraction(evaluated: Sequence[Sequence[int]], seen: Iterable[Sequence[int]], *, n: int = NGRAM) -> float:
+def shared_fraction(
+    evaluated: Iterable[Tokens],
+    seen: Iterable[Tokens],
+    *,
+    special: Collection[int] = (),
+    template: Tokens = (),
+    n: int = NGRAM,
+) -> float:
     """Share of a text's tokens that lie in an n-gram which the seen text has too.
 
-    What all evaluated sequences begin with (a chat template's system prompt) is
-    no content and does not count.
+    An n-gram lies within one message, and has eight distinct tokens or more:
+    signs of a format that repeats itself are no content.
 
     Args:
         evaluated: Token ids.
         seen: Token ids of everything that a basis was chosen by or that was trained on.
+        special: Ids that part messages.
+        template: An empty chat; what stands in it, such as a system prompt, is no content.
         n: Tokens of an n-gram.
 
     Returns:
-        In [0, 1]; 0 for sequences shorter than n.
+        In [0, 1]; 0 for messages shorter than n.
 
     Source: the n-gram test for contamination of arXiv 2005.14165, appendix C.
     """
-    known = {tuple(sequence[i : i + n]) for sequence in seen for i in range(len(sequence) - n + 1)}
-    opening = _common_opening(evaluated) if len(evaluated) > 1 else 0
+    empty = {tuple(message) for message in _messages(template, special)}
+    known = {gram for sequence in seen for message in _messages(sequence, special) for _, gram in _grams(message, n)}
     shared = total = 0
-    for sequence in (list(one)[opening:] for one in evaluated):
-        marked: set[int] = set()
-        for start in range(len(sequence) - n + 1):
-            if tuple(sequence[start : start + n]) in known:
-                marked.update(range(start, start + n))
-        shared += len(marked)
+    for sequence in evaluated:
         total += len(sequence)
+        for message in _messages(sequence, special):
+            if tuple(message) not in empty:
+                marked = {
+                    place for start, gram in _grams(message, n) if gram in known for place in range(start, start + n)
+                }
+                shared += len(marked)
     return shared / total if total else 0.0
 
 
-def _common_opening(sequences: Sequence[Sequence[int]]) -> int:
-    """How many tokens all sequences begin with."""
-    together = zip(*sequences, strict=False)  # as far as the shortest goes
-    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, together))
+def _messages(sequence: Tokens, special: Collection[int]) -> Iterator[list[int]]:
+    """What stands between special tokens."""
+    message: list[int] = []
+    for token in sequence:
+        if token in special:
+            yield message
+            message = []
+        else:
+            message.append(token)
+    yield message
+
+
+def _grams(message: Sequence[int], n: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """The n-grams that say something, with where they begin."""
+    for start in range(len(message) - n + 1):
+        gram = tuple(message[start : start + n])
+        if len(set(gram)) >= min(_LEAST_DISTINCT, n):
+            yield start, gram

@@ -66,6 +66,7 @@ class Chart(Widget):
         marked: bool = False,
         whole_x: bool = True,
         x_power: bool = False,
+        x_root: bool = False,
     ) -> None:
         """Show other lines.
 
@@ -80,9 +81,11 @@ class Chart(Widget):
             marked: Whether the chart is the chosen one of several.
             whole_x: Whether x counts something, so that only whole numbers are ticks.
             x_power: Whether x are exponents of 2, ticked with the numbers that they stand for.
+            x_root: Whether x are square roots, ticked likewise.
         """
         heading = f"{title} {y}".strip()
-        view = View(x_range=x_range, y_range=y_range, log=log, cursor=cursor, whole_x=whole_x, x_power=x_power)
+        x_axis = {"x_range": x_range, "whole_x": whole_x, "x_power": x_power, "x_root": x_root}
+        view = View(y_range=y_range, log=log, cursor=cursor, **x_axis)
         content = _Content(tuple(lines), heading, view)
         if content != self._content or marked != self._marked:
             self._content, self._marked = content, marked

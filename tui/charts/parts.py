@@ -62,6 +62,7 @@ class View:
     cursor: float | None = None
     whole_x: bool = True
     x_power: bool = False
+    x_root: bool = False
 
 
 @dataclass(frozen=True)

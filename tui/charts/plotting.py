@@ -18,10 +18,11 @@ from rich.style import Style
 
 from readwrite_edit.tui.charts.braille import PENS, Canvas
 from readwrite_edit.tui.charts.parts import MARKS, Bounds, Inks, Line, Row, View, bounds, drawable, heading, scaled
-from readwrite_edit.tui.charts.scales import log_ticks, neat_ticks, tick_texts, whole_ticks
+from readwrite_edit.tui.charts.scales import log_ticks, neat_ticks, short_number, tick_texts, whole_ticks
 from readwrite_edit.tui.run.series import by_column
 
 _CURSOR, _RESUMED = "│", "┆"
+_SAME_RESUME = 2  # columns
 _LEAST_WIDTH, _LEAST_HEIGHT = 16, 4
 _WIDEST_NAME = 12
 _ROWS_PER_TICK, _COLUMNS_PER_TICK, _COLUMNS_PER_POWER = 3, 7, 5
@@ -141,9 +142,12 @@ class _Frame:
         return marks
 
     def _uprights(self) -> dict[int, tuple[str, Style]]:
-        """Columns of resumes and of the cursor."""
-        starts = {start for line in self.lines for start in line.segment_starts}
-        found = {self._column(start): (_RESUMED, self.inks.axis) for start in starts if self.x0 < start <= self.x1}
+        """Columns of resumes and of the cursor; lines that first go on some steps apart tell of the same resume."""
+        starts = sorted(start for line in self.lines for start in line.segment_starts if self.x0 < start <= self.x1)
+        found: dict[int, tuple[str, Style]] = {}
+        for column in map(self._column, starts):
+            if all(column - other > _SAME_RESUME for other in found):
+                found[column] = _RESUMED, self.inks.axis
         if self.view.cursor is not None and self.x0 <= self.view.cursor <= self.x1:
             found[self._column(self.view.cursor)] = _CURSOR, self.inks.cursor
         return found
@@ -172,7 +176,7 @@ class _Frame:
         most = max(1, self.width // (_COLUMNS_PER_POWER if self.view.x_power else _COLUMNS_PER_TICK))
         ticks = (whole_ticks if self.view.whole_x else neat_ticks)(self.x0, self.x1, most) or [self.x0]
         text = [" "] * (self.left + self.width + self.right)
-        labels = [f"{2**tick:.0f}" for tick in ticks] if self.view.x_power else tick_texts(ticks)
+        labels = self._step_texts(ticks)
         for tick, label in zip(ticks, labels, strict=True):
             column = self.left + self._column(tick)
             start = min(max(0, column - (len(label) - 1) // 2), len(text) - len(label))
@@ -182,6 +186,11 @@ class _Frame:
             if sign == _RESUMED and text[self.left + column] == " ":
                 text[self.left + column] = "↻"
         return [("".join(text).rstrip(), self.inks.axis)]
+
+    def _step_texts(self, ticks: Sequence[float]) -> list[str]:
+        if self.view.x_power:
+            return [f"{2**tick:.0f}" for tick in ticks]
+        return [short_number(tick * abs(tick)) for tick in ticks] if self.view.x_root else tick_texts(ticks)
 
 
 def _between(before: tuple[float, float], after: tuple[float, float], x: float) -> float:

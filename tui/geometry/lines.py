@@ -46,27 +46,26 @@ def timeline(words: str, place: int, count: int, width: int) -> Text:
 
 
 def legend(scale: Scale, width: int) -> list[Text]:
-    """A swatch for each text that a cell can hold, and below each the least value that it stands for."""
+    """A swatch for each text that a cell can hold; below each, where all have room, the least value it stands for."""
     swatches = scale.legend()
     each = max(3, min(_WIDEST_SWATCH, width // len(swatches)))
-    bar, edges = (Text(no_wrap=True, overflow="crop") for _ in range(2))
+    bar = Text(no_wrap=True, overflow="crop")
     for word, value in swatches:
-        style = cell_style(scale.tone(value), diverging=scale.centre is not None)
-        bar.append(f" {word}".ljust(each), style)
-        edges.append(_edge(scale, value, each).ljust(each), _QUIET)
-    return [bar, edges]
+        bar.append(f" {word}".ljust(each), cell_style(scale.tone(value), diverging=scale.centre is not None))
+    edges = [_edge(scale, value) for _, value in swatches]
+    if max(map(len, edges)) >= each:  # some of them alone would say little
+        return [bar]
+    return [bar, Text("".join(edge.ljust(each) for edge in edges), _QUIET, no_wrap=True, overflow="crop")]
 
 
-def _edge(scale: Scale, value: float, room: int) -> str:
+def _edge(scale: Scale, value: float) -> str:
     """The value where a swatch begins: from below, of a signed scale from zero outwards."""
     digit = scale.digit(value)
     if scale.signed:
         edge = 0.0 if digit == 0 else scale.edges[digit - 1]
         sign = "" if value == 0 else "≥+" if value > 0 else "≤−"
-        text = f"{sign}{edge:.2g}"
-    else:
-        text = f"<{scale.edges[0]:.3g}" if digit == 0 else f"{'≥' if digit == 9 else ''}{scale.edges[digit - 1]:.3g}"
-    return text if len(text) < room else ""
+        return f"{sign}{edge:.2g}"
+    return f"<{scale.edges[0]:.3g}" if digit == 0 else f"{'≥' if digit == 9 else ''}{scale.edges[digit - 1]:.3g}"
 
 
 def figures(shown: GeometryGrid, place: tuple[int, str] | None, measure: Measure, width: int) -> list[Text]:

@@ -175,7 +175,7 @@ class MatrixScreen(WorkScreen):
         )  # fmt: skip
         cursor = math.log2(k) if isinstance(k, int) and 1 <= k <= curve.d else None
         chart.draw(
-            [*nulls, line], title=f"{curve.side} fraction", y=f"at k {k}:" if cursor is not None else "over k",
+            [*nulls, line], title=f"{curve.side} fraction", y=f"at k {k}" if cursor is not None else "over k",
             cursor=cursor, x_range=(0.0, math.log2(curve.d)), log=True, x_power=True,
         )  # fmt: skip
 

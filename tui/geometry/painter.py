@@ -96,9 +96,7 @@ class Painter:
         mark, start = f"{_COLUMN_MARK}{number}", at
         if at + len(mark) > width:
             mark, start = f"{number}{_COLUMN_MARK}", max(0, at - len(number))
-        for place in (start - 1, start + len(mark)):
-            if 0 <= place < width:
-                text[place] = " "
+        _clear(text, start - 1, start + len(mark))
         return "".join(text[:start]), mark[: width - start], "".join(text[start + len(mark) :])
 
     def _module_head(self) -> list[Part]:
@@ -202,6 +200,16 @@ class Painter:
                 parts.append((" " * (width > 2), self.ground))
             lines.append(parts)
         return lines
+
+
+def _clear(text: list[str], first: int, last: int) -> None:
+    """Make room between two places, both included, and take away whole what is cut by that: half a number misleads."""
+    while first > 0 and text[first] != " ":
+        first -= 1
+    while last < len(text) - 1 and text[last] != " ":
+        last += 1
+    for place in range(max(0, first), min(last + 1, len(text))):
+        text[place] = " "
 
 
 def _write(text: list[str], label: str, at: int) -> None:
