@@ -149,9 +149,12 @@ ACTIONS: tuple[Action, ...] = (
     Action(id="compare.recipes", keys="i", label="recipes", text="Where their recipes differ"),
     Action(id="compare.geometry", keys="g", label="geometry", text="Their geometry and its difference"),
     Action(id="compare.answers", keys="p", label="answers", text="Their answers before and after, side by side"),
+    Action(id="compare.plane", keys="e", label="plane", text="What they gained against what it cost"),
     Action(id="compare.next", keys="v", label="quantity", text="Show the next quantity of the geometry"),
     Action(id="compare.previous", keys="V", label="before", text="Show the quantity before", shown=False),
     Action(id="compare.pair", keys="n", label="runs", text="Show the geometry of the next run or difference"),
+    Action(id="compare.text", keys="t", label="text", text="Show the cost on the next text in the plane"),
+    Action(id="compare.gain", keys="w", label="gain", text="Show margins in the plane, or the fall of the loss"),
     # ---- New
     Action(id="new.start", keys="f5", label="start", text="Start the run now", writes=True, typing=True),
     Action(id="new.queue", keys="f6", label="queue", text="Add it to the queue", writes=True, typing=True),

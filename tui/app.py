@@ -16,8 +16,8 @@ from textual.screen import ModalScreen, Screen
 
 from readwrite_edit.terminal import printable
 from readwrite_edit.tui.actions import ACTIONS, BY_ID, EVERYWHERE, MODAL, Action, bindings_of
-from readwrite_edit.tui.dialogs import HelpDialog
-from readwrite_edit.tui.frame import CommandLine, Performing, is_too_small
+from readwrite_edit.tui.dialogs import HelpDialog, ask_to_lose
+from readwrite_edit.tui.frame import CommandLine, Performing, WorkScreen, is_too_small
 from readwrite_edit.tui.home.runs_screen import RunsScreen
 from readwrite_edit.tui.home.stopping import Stops
 from readwrite_edit.tui.keys import character_of
@@ -27,6 +27,7 @@ from readwrite_edit.tui.themes import THEMES
 from readwrite_edit.tui.wording import legend
 
 _REFUSAL_S = 2.5
+_MOST_PLACES = 3
 _CURSOR_KEYS = {"up", "down", "left", "right", "home", "end", "pageup", "pagedown", "tab", "shift+tab", "enter"}
 
 
@@ -82,8 +83,11 @@ class RunsApp(App[None], inherit_bindings=False):
         self.notify(printable(text), severity="warning", markup=False)
 
     def refuse(self, text: str) -> None:
-        """Say of a key why it does nothing; soon gone, so that such messages do not pile up over the screen."""
-        self.notify(printable(text), severity="warning", markup=False, timeout=_REFUSAL_S)
+        """Say of a key why it does nothing; soon gone, and said once however often the key is pressed."""
+        shown = printable(text)
+        for said in [note for note in self._notifications if note.message == shown]:
+            self._unnotify(said)
+        self.notify(shown, severity="warning", markup=False, timeout=_REFUSAL_S)
 
     def tell(self, text: str) -> None:
         """A short message about what was done; its text is made safe here."""
@@ -98,16 +102,27 @@ class RunsApp(App[None], inherit_bindings=False):
         else:
             self.refuse(f"{action.label}: {reason}")
 
+    async def on_event(self, event: events.Event) -> None:
+        """Hand out an event, unless the screen keeps a key back for now."""
+        # A key that is on its way up again has been handed out.
+        fresh = isinstance(event, events.Key) and not event.is_forwarded and bool(self.screen_stack)
+        if not (fresh and isinstance(self.screen, WorkScreen) and self.screen.holds(event)):
+            await super().on_event(event)
+
     def on_key(self, event: events.Key) -> None:
-        """A key that nothing takes: say where it would do something."""
+        """A key that nothing takes: say where it would do something, or where the keys stand."""
         # Textual calls this before it looks at the bindings.
         taken = event.key in _CURSOR_KEYS or event.key in self.screen.active_bindings
         if taken or isinstance(self.screen, ModalScreen):
             return
-        elsewhere = [action for action in ACTIONS if action.place not in MODAL and event.key in self.keys_of(action)]
-        if elsewhere:
-            works = dict.fromkeys(f"{action.label} in {action.place}" for action in elsewhere)
-            self.refuse(f"{self.shown_key(event.key)} does nothing here: it is {', '.join(works)}")
+        others = [action for action in ACTIONS if action.place not in MODAL and event.key in self.keys_of(action)]
+        places = list(dict.fromkeys(action.place for action in others))
+        if places:
+            more = ", …" if len(places) > _MOST_PLACES else ""
+            self.refuse(f"{self.shown_key(event.key)} works in {', '.join(places[:_MOST_PLACES])}{more}, not here")
+        elif event.is_printable:
+            help_key = self.key_text(BY_ID["everywhere.help"], first=True)
+            self.refuse(f"{self.shown_key(event.key)} does nothing; {help_key} lists the keys")
 
     def keys_of(self, action: Action) -> list[str]:
         """The keys of an action, those of the user where set, in Textual's names."""
@@ -177,8 +192,11 @@ class RunsApp(App[None], inherit_bindings=False):
             self.pop_screen()
 
     def do_quit(self) -> None:
-        """Leave; runs are processes of their own and go on."""
-        self.exit()
+        """Leave; ask first where a form's changes would be lost. Runs are processes of their own and go on."""
+        if is_too_small(*self.size):
+            self.exit()  # a question could not be read
+        else:
+            ask_to_lose(self, "Quit?", self.screen_stack, self.exit)
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The palette: the actions that apply on the screen under it, themes, and a screenshot."""

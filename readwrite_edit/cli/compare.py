@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
+import shlex
+import shutil
 import sys
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from readwrite_edit.cli.table import print_table
 from readwrite_edit.errors import RecipeError
+from readwrite_edit.runs.folder import FolderError
 from readwrite_edit.terminal import printable
 
 if TYPE_CHECKING:
     from readwrite_edit.compare.result import Comparison
 
 _SIGNS = {True: "pass", False: "FAIL", None: "?   "}
+_LONGEST_NAME = 32
+_FEW_SEEDS = 5
+_MOST_UNADJUSTED = 2
 _FEWEST_DRAWS, _MOST_DRAWS = 100, 1_000_000
 
 
@@ -34,16 +40,25 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--baseline", metavar="ARM", help="compare with this arm (default: plain LoRA, or the first)")
     parser.add_argument("--gain", choices=("margin", "loss"), default="margin", help="(default: %(default)s)")
     parser.add_argument(
-        "--at-kl", metavar="X", type=_cost, action="append", default=[], help="compare gains at this KL; again for more"
+        "--at-kl",
+        metavar="X",
+        type=_above_zero,
+        action="append",
+        default=[],
+        help="compare gains at this KL; again for more",
     )
     parser.add_argument(
         "--at-gain",
         metavar="X",
-        type=float,
+        type=_above_zero,
         action="append",
         default=[],
         help="compare KL at this gain; again for more",
     )
+    parser.add_argument(
+        "--text", metavar="NAME", action="append", default=[], help="print the tables of this text only; again for more"
+    )
+    parser.add_argument("--full", action="store_true", help="print paired differences from the baseline and p-values")
     parser.add_argument("--draws", metavar="N", type=int, default=2000, help="of the bootstrap (default: %(default)s)")
     parser.add_argument("--out", metavar="DIR", type=Path, help="write report.html and the figures' data as CSV there")
     parser.add_argument("--json", action="store_true", help="for programs: JSON instead of tables")
@@ -64,44 +79,95 @@ def run(args: argparse.Namespace) -> int:
         levels=args.at_gain,
         draws=args.draws,
     )
+    if unknown := [name for name in args.text if name not in found.texts]:
+        raise RecipeError(f"--text {unknown[0]}: expected one of {', '.join(found.texts)}")
     if args.out is not None:
-        _write(found, args.out)
+        _write(found, args)
     if args.json:
         print(json.dumps(found.as_dict(), indent=2))
     else:
-        _print(found)
+        _print(found, args.text or found.texts, full=args.full)
         if args.out is not None:
             print(f"\nreport: {printable(str(args.out / 'report.html'))}")
     return 0
 
 
-def _print(found: Comparison) -> None:
+def _print(found: Comparison, texts: Sequence[str], *, full: bool) -> None:
     from readwrite_edit.compare import text
 
-    print_table(text.overview(found))
-    for name in found.budgets:
-        for title, rows in (*text.at_equal_cost(found, name), *text.at_equal_gain(found, name)):
-            print(f"\n{printable(title)}")
-            print_table(rows)
+    width = shutil.get_terminal_size().columns
+    print_table(text.arms_table(found))
+    count = len(found.seeds)
+    seeds = f", mean of {count} seeds" if count > 1 else ""
+    _print_beside(f"how far they went{seeds}", text.extent_table(found), width)
+    word = text.gain_word(found)
+    for name in texts:
+        if found.budgets[name]:
+            _print_beside(f"{word} at equal KL on '{name}' [95 %]", text.at_equal_cost(found, name, full=full), width)
+        if found.levels[name]:
+            _print_beside(f"KL on '{name}' at equal {word} [95 %]", text.at_equal_gain(found, name, full=full), width)
+    for line in _notes(found, full=full):
+        print(f"\n{textwrap.fill(printable(line), width)}")
     print("\nfair comparison:")
     for check in found.checks:
-        print(f"  {_SIGNS[check.passed]}  {check.name}: {printable(check.detail)}")
+        sign = f"  {_SIGNS[check.passed]}  "
+        said = printable(f"{check.name}: {check.detail}")
+        print(textwrap.fill(said, width, initial_indent=sign, subsequent_indent=" " * len(sign)))
     for one in found.left_out:
         print(printable(f"left out: {one.name}: {one.reason}"), file=sys.stderr)
 
 
-def _write(found: Comparison, folder: Path) -> None:
-    from readwrite_edit.compare import text
-    from readwrite_edit.durable import write_text
+def _print_beside(title: str, rows: Sequence[tuple[str, ...]], width: int) -> None:
+    from readwrite_edit.compare.text import beside
 
-    for name, rows in (("points", text.points_table(found)), ("matched", text.matched_table(found))):
-        stream = io.StringIO()
-        csv.writer(stream, lineterminator="\n").writerows(rows)
-        write_text(folder / f"{name}.csv", stream.getvalue())
+    print(f"\n{printable(title)}")
+    for part in beside([(_short(row[0]), *row[1:]) for row in rows], width):
+        print_table(part)
 
 
-def _cost(text: str) -> float:
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+
+
+def _notes(found: Comparison, *, full: bool) -> Iterator[str]:
+    if len(found.arms) == 1:
+        yield "One arm: there is nothing to compare it with."
+    if not all(found.levels.values()):
+        yield f"{found.baseline} gained nothing: nothing is compared at equal gain; --at-gain X names one."
+    if not all(found.budgets.values()):
+        yield f"{found.baseline} cost nothing: nothing is compared at equal KL; --at-kl X names one."
+    if len(found.arms) > 1 and not full:
+        yield f"*: differs from {found.baseline}, paired, p < 0.05 by Holm's method; --full prints differences and p."
+    if len(found.arms) > _MOST_UNADJUSTED and full:
+        yield "p in brackets: adjusted by Holm's method for the arms of a column."
+    if len(found.seeds) == 1:
+        yield "One seed: the intervals say nothing of how another seed would come out."
+    elif len(found.seeds) < _FEW_SEEDS:
+        yield f"{len(found.seeds)} seeds: intervals from so few are too narrow, and so is p too small."
+
+
+def _write(found: Comparison, args: argparse.Namespace) -> None:
+    from readwrite_edit.compare.files import write_tables
+    from readwrite_edit.report.compare_page import write_comparison
+
+    try:
+        write_tables(found, args.out)
+        write_comparison(found, args.out, command=_command(args))
+    except OSError as error:
+        raise FolderError(f"{args.out}: {error.strerror or error}: name a folder that can be written") from error
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command that makes the page again."""
+    words = ["readwrite-edit", "compare", *map(str, args.path)]
+    words += ["--baseline", args.baseline] if args.baseline is not None else []
+    words += ["--gain", args.gain, *(word for value in args.at_kl for word in ("--at-kl", f"{value:g}"))]
+    words += [word for value in args.at_gain for word in ("--at-gain", f"{value:g}")]
+    return shlex.join([*words, "--draws", str(args.draws), "--out", str(args.out)])
+
+
+def _above_zero(text: str) -> float:
     value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text}: expected a KL above 0")
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0")
     return value

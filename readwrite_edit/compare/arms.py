@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Run:
         chosen: Its value on the axis that is chosen on; empty without such an axis.
         seed: Of its order of rows.
         path: Its folder.
+        sweep: Folder of the sweep that it was named by; None of a run that was named itself.
         evaluations: By step; at least one.
         recipe: Dotted key to plain value, without provenance.
         base: Hash of the base's weights; empty where the recipe does not say.
@@ -41,6 +42,7 @@ class Run:
     chosen: str
     seed: int
     path: Path
+    sweep: Path | None
     evaluations: tuple[Evaluation, ...]
     recipe: Mapping[str, Any]
     base: str
@@ -63,80 +65,98 @@ def collect(paths: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
     Raises:
         FolderError: A path is neither, or none of the runs can be compared.
     """
-    runs: list[Run] = []
-    left_out: list[LeftOut] = []
+    found: list[Run | LeftOut] = []
     alone: list[Path] = []
-    for path in paths:
+    for path in {path.resolve(): path for path in paths}.values():
         record = read_record(path)
         if record is None:
             alone.append(path)
         else:
-            found, without = sweep_runs(path, record)
-            runs += found
-            left_out += without
-    found, without = _grouped(alone)
-    runs += found
-    left_out += without
+            found += sweep_runs(path, record)
+    runs, left_out = _once(_apart([*found, *_grouped(alone)]))
     if not runs:
-        why = f": {left_out[0].name}: {left_out[0].reason}" if left_out else ""
-        raise FolderError(f"nothing to compare{why}")
+        why = f": {left_out[0].name}: {left_out[0].reason}" if left_out else ": no run of the sweep has begun"
+        more = f" (and {len(left_out) - 1} more runs)" if len(left_out) > 1 else ""
+        raise FolderError(f"nothing to compare{why}{more}")
     return runs, left_out
 
 
-def sweep_runs(folder: Path, record: SweepRecord) -> tuple[list[Run], list[LeftOut]]:
+def sweep_runs(folder: Path, record: SweepRecord) -> list[Run | LeftOut]:
     """The runs of a sweep's folder."""
-    runs: list[Run] = []
-    left_out: list[LeftOut] = []
-    for planned in record.runs.values():
-        found = _load(folder / planned.name, planned.arm, planned.chosen, planned.seed)
-        if isinstance(found, Run):
-            runs.append(found)
-        else:
-            left_out.append(found)
-    return runs, left_out
+    found = [_load(folder / one.name, one.arm, one.chosen, one.seed) for one in record.runs.values()]
+    return [replace(one, sweep=folder) if isinstance(one, Run) else one for one in found]
 
 
-def _grouped(paths: Iterable[Path]) -> tuple[list[Run], list[LeftOut]]:
+def _grouped(paths: Sequence[Path]) -> list[Run | LeftOut]:
     """Single runs: those whose recipes differ by seeds alone are one arm, named after the first of them."""
-    runs: list[Run] = []
-    left_out: list[LeftOut] = []
+    found: list[Run | LeftOut] = []
     arms: dict[str, str] = {}
     for path in paths:
         view = read_run(path)
         if view.status == "broken":
-            hint = "" if record_path(path).exists() else f", and no sweep: it has no {record_path(path).name}"
-            raise FolderError(f"{path}: {view.reason}{hint}")
-        found = _load(path, "", "", 0)
-        if isinstance(found, LeftOut):
-            left_out.append(found)
+            raise FolderError(f"{path}: {view.reason}, and no sweep: it has no {record_path(path).name}")
+        one = _load(path, "", "", 0)
+        if isinstance(one, Run):
+            same = repr(sorted((key, value) for key, value in one.recipe.items() if key not in SEED_KEYS))
+            name = str(path) if one.name in arms.values() else one.name
+            seed = one.recipe.get(SEED_KEYS[0])
+            one = replace(one, arm=arms.setdefault(same, name), seed=_count(seed) or 0)
+        found.append(one)
+    return found
+
+
+def _apart(found: Sequence[Run | LeftOut]) -> list[Run | LeftOut]:
+    """Arms of one name from different places are different arms: the path of the place tells them apart."""
+    places: dict[str, set[Path | None]] = {}
+    for one in found:
+        if isinstance(one, Run):
+            places.setdefault(one.arm, set()).add(one.sweep)
+    return [
+        replace(one, arm=f"{one.sweep}/{one.arm}")
+        if isinstance(one, Run) and one.sweep is not None and len(places[one.arm]) > 1
+        else one
+        for one in found
+    ]
+
+
+def _once(found: Sequence[Run | LeftOut]) -> tuple[list[Run], list[LeftOut]]:
+    """The runs, and those that are left out: of an arm, a value and a seed the first one is kept."""
+    kept: dict[tuple[str, str, int], Run] = {}
+    left_out = []
+    for one in found:
+        if isinstance(one, LeftOut):
+            left_out.append(one)
             continue
-        same = repr(sorted((key, value) for key, value in found.recipe.items() if key not in SEED_KEYS))
-        arm = arms.setdefault(same, found.name)
-        runs.append(_load_as(found, arm))
-    return runs, left_out
+        first = kept.setdefault((one.arm, one.chosen, one.seed), one)
+        if first is not one:
+            left_out.append(LeftOut(one.name, f"it has the arm and the seed of {first.path}"))
+    return list(kept.values()), left_out
 
 
-def _load_as(run: Run, arm: str) -> Run:
-    seed = run.recipe.get(SEED_KEYS[0], 0)
-    return Run(**{**vars(run), "arm": arm, "seed": seed if isinstance(seed, int) else 0})
+def _name_of(path: Path) -> str:
+    return path.resolve().name
 
 
 def _load(path: Path, arm: str, chosen: str, seed: int) -> Run | LeftOut:
     view = read_run(path)
     if view.status != "finished":
-        return LeftOut(path.name, "not started yet" if not path.exists() else f"it is {view.status}")
+        return LeftOut(_name_of(path), "not started yet" if not path.exists() else f"it is {view.status}")
     if view.kind != "align":
-        return LeftOut(path.name, f"of kind {view.kind}; only alignments have evaluations to compare")
+        return LeftOut(_name_of(path), f"of kind {view.kind}; only alignments have evaluations to compare")
     evaluations = tuple(one for one in read_evaluations(path) if one.rows is not None and one.texts)
     if not evaluations:
-        return LeftOut(path.name, "it has no evaluations.jsonl that can be read; runs of earlier versions have none")
+        why = "it has no evaluations.jsonl that can be read; runs of earlier versions have none"
+        return LeftOut(_name_of(path), why)
+    if len({_material(one) for one in evaluations}) > 1:
+        return LeftOut(_name_of(path), "its evaluations are not of one set of rows and texts: the file was changed")
     end, recipe = summary(path), dict(flat(recipe_values(path)))
     return Run(
-        name=path.name,
+        name=_name_of(path),
         arm=arm,
         chosen=chosen,
         seed=seed,
         path=path,
+        sweep=None,
         evaluations=evaluations,
         recipe={key: value for key, value in recipe.items() if not key.startswith(_OWN)},
         base=str(recipe.get(f"{_OWN}weights_sha256", "")),
@@ -144,6 +164,12 @@ def _load(path: Path, arm: str, chosen: str, seed: int) -> Run | LeftOut:
         adapter_bytes=_count(end.get("adapter_bytes")),
         duration_s=duration_s(path),
     )
+
+
+def _material(one: Evaluation) -> tuple[object, ...]:
+    """What an evaluation was made on, and with which β."""
+    rows = one.rows.ids if one.rows is not None else ()
+    return one.beta, rows, tuple((name, text.ids, text.positions) for name, text in sorted(one.texts.items()))
 
 
 def _count(value: object) -> int | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from readwrite_edit.compare.arms import Run
 from readwrite_edit.compare.matched import common_seeds
+from readwrite_edit.compare.measured import unlike
 from readwrite_edit.errors import DataError
+from readwrite_edit.evaluate.overlap import NGRAM
 
 _MOST_SHARED = 0.01
 _TRAINED_ON = (
@@ -43,17 +45,13 @@ def require_comparable(runs: Sequence[Run]) -> None:
     Raises:
         DataError: They were evaluated on other rows or texts, or with another β.
     """
-    what: dict[str, Callable[[Run], object]] = {
-        "held-out rows": lambda run: [one.rows.ids for one in run.evaluations[:1] if one.rows],
-        "texts": lambda run: {name: text.ids for name, text in run.evaluations[0].texts.items()},
-        "β (objective.beta)": lambda run: run.evaluations[0].beta,
-    }
-    for name, of in what.items():
-        for run in runs[1:]:
-            if of(run) != of(runs[0]):
-                raise DataError(
-                    f"{runs[0].name} and {run.name} were evaluated with other {name}: they can not be paired"
-                )
+    first = runs[0]
+    for run in runs[1:]:
+        if different := unlike(first.evaluations[0], run.evaluations[0]):
+            raise DataError(
+                f"{first.name} and {run.name} were evaluated with different {different}: "
+                "compare runs whose recipes have the same data, evaluation and objective.beta"
+            )
 
 
 def fairness(runs: Sequence[Run], chosen: Mapping[str, str], tried: Mapping[str, int]) -> list[Check]:
@@ -72,6 +70,7 @@ def fairness(runs: Sequence[Run], chosen: Mapping[str, str], tried: Mapping[str,
         _same_base(runs),
         _same_training(runs),
         _same_seeds(runs),
+        _same_steps(runs),
         _apart(runs),
         _chosen_apart(chosen, tried),
     ]
@@ -103,15 +102,24 @@ def _same_seeds(runs: Sequence[Run]) -> Check:
     return Check("same seeds", True, f"{named} in every arm")
 
 
+def _same_steps(runs: Sequence[Run]) -> Check:
+    steps = {tuple(one.step for one in run.evaluations) for run in runs}
+    if len(steps) > 1:
+        return Check("same steps", False, "the runs were evaluated at different steps: some paths have finer points")
+    return Check("same steps", True, f"evaluated at {', '.join(map(str, next(iter(steps))))} in every run")
+
+
 def _apart(runs: Sequence[Run]) -> Check:
     shared = [run.evaluations[-1].shared for run in runs]
     if not all(shared):
         return Check("kept apart", None, "a run does not say how much of the evaluation it had seen")
-    worst, name = max((value, name) for one in shared for name, value in one.items())
+    worst = {name: max(one.get(name, 0.0) for one in shared) for one in shared for name in one}
+    seen = {name: value for name, value in worst.items() if value > _MOST_SHARED}
+    found = ", ".join(f"{value:.1%} of {name}" for name, value in (seen or worst).items())
     detail = (
-        f"at most {worst:.1%} of a text's tokens ('{name}') stand in 13-grams that were trained on or chose a basis"
+        f"tokens in {NGRAM}-grams that were trained on or chose a basis: {found}; at most {_MOST_SHARED:.0%} may be"
     )
-    return Check("kept apart", worst <= _MOST_SHARED, detail)
+    return Check("kept apart", not seen, detail)
 
 
 def _chosen_apart(chosen: Mapping[str, str], tried: Mapping[str, int]) -> Check:

@@ -7,20 +7,22 @@ are drawn from those that all arms have; an arm's figure is the mean over them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from readwrite_edit.compare.arms import Run
+from readwrite_edit.compare.holm import holm
 from readwrite_edit.compare.measured import Gain, Measured, measure
 from readwrite_edit.compare.plane import cost_at_gain, gain_at_cost
 
 Array = NDArray[np.float64]
 
 DRAWS = 2000
+_ENDS = (2.5, 97.5)
 
 Figure = Callable[[Measured, Array | None, Array | None], Array]
 """Of a run under weights of its rows and of a text's sequences."""
@@ -46,6 +48,7 @@ class AtBudget:
         difference: From the baseline's, paired; None of the baseline itself, and where one of the two did not
             spend the cost: nothing is matched then.
         p: Two-sided, of no difference; None likewise.
+        p_holm: Adjusted for the arms that are tested at this cost on this text; None likewise.
     """
 
     arm: str
@@ -54,6 +57,7 @@ class AtBudget:
     reached: float
     difference: Estimate | None
     p: float | None
+    p_holm: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,22 +68,37 @@ class AtLevel:
         arm: Which.
         level: The gain.
         cost: The least on its paths that gives it; infinite where a seed never has it.
-        ratio: To the baseline's, paired; NaN where neither has it.
-        p: Two-sided, of a ratio of 1; None of the baseline itself.
+        reached: Share of its seeds that have it at some cost.
+        ratio: To the baseline's, paired; None of the baseline itself, and where a seed of one of the two never has it:
+            nothing is matched then.
+        p: Two-sided, of a ratio of 1; None likewise.
+        p_holm: Adjusted for the arms that are tested at this gain on this text; None likewise.
     """
 
     arm: str
     level: float
     cost: Estimate
+    reached: float
     ratio: Estimate | None
     p: float | None
+    p_holm: float | None = None
+
+
+One = TypeVar("One", AtBudget, AtLevel)
+
+
+class _Drawn(NamedTuple):
+    """A figure of an arm as measured, and in each draw."""
+
+    value: float
+    drawn: Array
 
 
 class Resamples:
     """The runs of all arms under one set of draws.
 
     Args:
-        runs: The runs that are reported, of every arm those with the same rows and texts.
+        runs: The runs that are reported, with the same rows and texts; one of each arm and seed.
         baseline: Arm to compare with.
         gain: What counts as gain.
         draws: Of the bootstrap.
@@ -93,14 +112,16 @@ class Resamples:
         self.seeds = common_seeds(runs)
         by_arm: dict[str, dict[int, Measured]] = {}
         for run in runs:
-            by_arm.setdefault(run.arm, {})[run.seed] = measure(run, gain, "report")
+            by_arm.setdefault(run.arm, {})[run.seed] = measure(run.evaluations, gain, "report")
         self.arms: Mapping[str, list[Measured]] = {
             arm: [found[one] for one in self.seeds] for arm, found in by_arm.items()
         }
         generator = np.random.default_rng(seed)
         first = next(iter(self.arms.values()))[0]
-        self._rows = _weights(generator, first.gains.shape[1], draws)
-        self._sequences = {name: _weights(generator, len(kl), draws) for name, kl in first.positions.items()}
+        self.rows = first.gains.shape[1]
+        self.sequences = {name: len(positions) for name, positions in first.positions.items()}
+        self._rows = _weights(generator, self.rows, draws)
+        self._sequences = {name: _weights(generator, count, draws) for name, count in self.sequences.items()}
         self._drawn_seeds = _weights(generator, len(self.seeds), draws)
 
     def at_budget(self, text: str, budget: float) -> list[AtBudget]:
@@ -109,55 +130,65 @@ class Resamples:
         def gains(one: Measured, rows: Array | None, sequences: Array | None) -> Array:
             return gain_at_cost(one.mean_costs(text, sequences), one.mean_gains(rows), budget).gain
 
-        values, drawn = self._both(gains, text)
-        reached = {arm: _reached(runs, text, budget) for arm, runs in self.arms.items()}
+        def reached(one: Measured) -> bool:
+            return bool(gain_at_cost(one.mean_costs(text), one.mean_gains(), budget).reached)
+
+        there = {arm: _share(map(reached, runs)) for arm, runs in self.arms.items()}
         found = []
-        for arm in self.arms:
-            matched = arm != self.baseline and reached[arm] == reached[self.baseline] == 1
-            against = drawn[arm] - drawn[self.baseline] if matched else None
+        for arm, value, drawn, base in self._against(gains, text):
+            difference = drawn - base.drawn if self._tested(arm, there) else None
             found.append(
                 AtBudget(
                     arm=arm,
                     budget=budget,
-                    gain=_estimate(values[arm], drawn[arm]),
-                    reached=reached[arm],
-                    difference=None if against is None else _estimate(values[arm] - values[self.baseline], against),
-                    p=None if against is None else two_sided(against),
+                    gain=_estimate(value, drawn),
+                    reached=there[arm],
+                    difference=None if difference is None else _estimate(value - base.value, difference),
+                    p=None if difference is None else two_sided(difference),
                 )
             )
-        return found
+        return _adjusted(found)
 
     def at_level(self, text: str, level: float) -> list[AtLevel]:
         """Every arm at a gain, by its cost on a text."""
 
-        def roots(one: Measured, rows: Array | None, sequences: Array | None) -> Array:
+        def costs(one: Measured, rows: Array | None, sequences: Array | None) -> Array:
             return cost_at_gain(one.mean_costs(text, sequences), one.mean_gains(rows), level)
 
-        values, drawn = self._both(roots, text)
+        def reached(one: Measured) -> bool:
+            return bool(np.isfinite(costs(one, None, None)))
+
+        there = {arm: _share(map(reached, runs)) for arm, runs in self.arms.items()}
         found = []
-        for arm in self.arms:
-            other = arm != self.baseline
-            ratios = _ratio(drawn[arm], drawn[self.baseline]) if other else None
-            ratio = float(_ratio(np.array([values[arm]]), np.array([values[self.baseline]]))[0])
+        for arm, value, drawn, base in self._against(costs, text):
+            ratios = _ratio(drawn, base.drawn) if self._tested(arm, there) and base.value > 0 else None
             found.append(
                 AtLevel(
                     arm=arm,
                     level=level,
-                    cost=_estimate(values[arm], drawn[arm]),
-                    ratio=None if ratios is None else _estimate(ratio, ratios),
-                    p=None if ratios is None else two_sided(np.log(ratios)),
+                    cost=_estimate(value, drawn),
+                    reached=there[arm],
+                    ratio=None if ratios is None else _estimate(value / base.value, ratios),
+                    p=None if ratios is None else two_sided(ratios - 1),
                 )
             )
-        return found
+        return _adjusted(found)
 
-    def _both(self, figure: Figure, text: str) -> tuple[dict[str, float], dict[str, Array]]:
-        """A figure of each arm, mean over its seeds, as measured and in each draw."""
-        values, drawn = {}, {}
-        for arm, runs in self.arms.items():
-            values[arm] = float(np.mean([figure(one, None, None) for one in runs]))
-            columns = np.stack([figure(one, self._rows, self._sequences[text]) for one in runs], axis=1)
-            drawn[arm] = _weighted_mean(columns, self._drawn_seeds)
-        return values, drawn
+    def _tested(self, arm: str, reached: Mapping[str, float]) -> bool:
+        """Whether an arm is matched with the baseline: all seeds of both have been there."""
+        return arm != self.baseline and reached[arm] == reached[self.baseline] == 1
+
+    def _against(self, figure: Figure, text: str) -> Iterator[tuple[str, float, Array, _Drawn]]:
+        """Of each arm its name, a figure as measured and in each draw, and the baseline's."""
+        figures = {arm: self._drawn(figure, text, runs) for arm, runs in self.arms.items()}
+        for arm, own in figures.items():
+            yield arm, own.value, own.drawn, figures[self.baseline]
+
+    def _drawn(self, figure: Figure, text: str, runs: Sequence[Measured]) -> _Drawn:
+        """A figure of an arm, mean over its seeds."""
+        value = float(np.mean([figure(one, None, None) for one in runs]))
+        columns = np.stack([figure(one, self._rows, self._sequences[text]) for one in runs], axis=1)
+        return _Drawn(value, _weighted_mean(columns, self._drawn_seeds))
 
 
 def common_seeds(runs: Sequence[Run]) -> tuple[int, ...]:
@@ -179,10 +210,15 @@ def two_sided(differences: Array) -> float:
     return min(1.0, 2 * (1 + min(below, above)) / (len(differences) + 1))
 
 
-def _reached(runs: Sequence[Measured], text: str, budget: float) -> float:
-    """Share of runs whose path goes on to a cost."""
-    there = [bool(gain_at_cost(one.mean_costs(text), one.mean_gains(), budget).reached) for one in runs]
-    return sum(there) / len(there)
+def _share(there: Iterable[bool]) -> float:
+    known = list(there)
+    return sum(known) / len(known)
+
+
+def _adjusted(found: list[One]) -> list[One]:
+    """The same with p-values adjusted for one another."""
+    adjusted = holm([np.nan if one.p is None else one.p for one in found])
+    return [replace(one, p_holm=None if one.p is None else float(p)) for one, p in zip(found, adjusted, strict=True)]
 
 
 def _weights(generator: np.random.Generator, count: int, draws: int) -> Array:
@@ -203,6 +239,7 @@ def _ratio(one: Array, other: Array) -> Array:
 
 
 def _estimate(value: float, drawn: Array) -> Estimate:
-    """NaN among the draws leaves the interval unknown."""
-    low, high = np.percentile(drawn, (2.5, 97.5), method="nearest")
+    """A ratio of two infinite costs, NaN, could be anything from 0 to ∞: it counts as the one and as the other end."""
+    low = np.percentile(np.nan_to_num(drawn, nan=0.0, posinf=np.inf), _ENDS[0], method="nearest")
+    high = np.percentile(np.nan_to_num(drawn, nan=np.inf, posinf=np.inf), _ENDS[1], method="nearest")
     return Estimate(float(value), float(low), float(high))

@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from readwrite_edit.compare.arms import Run
 from readwrite_edit.evaluate.records import Evaluation, RowScores
 
 Array = NDArray[np.float64]
@@ -54,23 +53,23 @@ class Measured:
         return drawn
 
 
-def measure(run: Run, gain: Gain, part: Part) -> Measured:
+def measure(evaluations: Sequence[Evaluation], gain: Gain, part: Part) -> Measured:
     """A run's evaluations on a part of the rows and of each text's sequences.
 
     Args:
-        run: With the same rows and texts in all evaluations.
+        evaluations: Of one run, with the same rows and texts in all of them.
         gain: ``margin``: β times the growth of the log-ratio of chosen to rejected, as TRL's rewards; ``loss``: the
             fall of the sigmoid DPO loss from that of the untrained model, log 2.
         part: ``selection`` to choose by, ``report`` to report on, or ``all``.
     """
-    rows = part_of(_rows(run.evaluations[0]).ids, part)
-    gains = np.stack([row_gains(one, gain)[rows] for one in run.evaluations])
+    rows = part_of(_rows(evaluations[0]).ids, part)
+    gains = np.stack([row_gains(one, gain)[rows] for one in evaluations])
     kl, positions = {}, {}
-    for name, text in run.evaluations[0].texts.items():
+    for name, text in evaluations[0].texts.items():
         kept = part_of(text.ids, part)
-        kl[name] = np.stack([np.maximum(np.array(one.texts[name].kl)[kept], 0.0) for one in run.evaluations])
+        kl[name] = np.stack([np.maximum(np.array(one.texts[name].kl)[kept], 0.0) for one in evaluations])
         positions[name] = np.array(text.positions, dtype=float)[kept]
-    return Measured(np.array([one.step for one in run.evaluations]), gains, kl, positions)
+    return Measured(np.array([one.step for one in evaluations]), gains, kl, positions)
 
 
 def row_gains(evaluation: Evaluation, gain: Gain) -> Array:
@@ -80,6 +79,18 @@ def row_gains(evaluation: Evaluation, gain: Gain) -> Array:
     rejected = np.array(rows.rejected) - np.array(rows.reference_rejected)
     margins: Array = evaluation.beta * (chosen - rejected)
     return margins if gain == "margin" else np.log(2) - np.logaddexp(0, -margins)
+
+
+def unlike(one: Evaluation, other: Evaluation) -> str:
+    """What two evaluations were not made alike with, in words; empty where they were."""
+    if (one.rows and one.rows.ids) != (other.rows and other.rows.ids):
+        return "held-out rows"
+    if alone := sorted(set(one.texts) ^ set(other.texts)):
+        return f"texts ({', '.join(alone)} in one of them alone)"
+    for name in one.texts:
+        if one.texts[name].ids != other.texts[name].ids:
+            return f"sequences of the text {name}"
+    return "" if one.beta == other.beta else f"β ({one.beta:g} and {other.beta:g})"
 
 
 def part_of(ids: Sequence[str], part: Part) -> NDArray[np.int64]:

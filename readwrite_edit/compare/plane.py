@@ -88,4 +88,5 @@ def _interpolated(x: Array, y: Array, at: Array) -> Array:
     crosses = (np.minimum(left, right) <= at) & (at <= np.maximum(left, right)) & (left != right)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = low + (high - low) * (at - left) / (right - left)
+    value = np.clip(value, np.minimum(low, high), np.maximum(low, high))  # rounding must not go past an end
     return np.where(crosses, value, -np.inf)

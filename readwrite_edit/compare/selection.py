@@ -29,7 +29,7 @@ def choose_values(folder: Path, record: SweepRecord) -> dict[str, str]:
     first = [planned for planned in record.runs.values() if planned.seed == 0]
     if not all(read_run(folder / planned.name).status in _OVER for planned in first):
         return {}  # the common budget is known once every arm has been tried
-    runs = [run for run in sweep_runs(folder, record)[0] if run.seed == 0]
+    runs = [run for run in sweep_runs(folder, record) if isinstance(run, Run) and run.seed == 0]
     return best_values(runs)
 
 
@@ -45,7 +45,7 @@ def scores_of(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
     Returns:
         Arm to value's label to score.
     """
-    measured = [measure(run, "margin", "selection") for run in runs]
+    measured = [measure(run.evaluations, "margin", "selection") for run in runs]
     costs = [np.mean([one.mean_costs(text) for text in one.kl], axis=0) for one in measured]
     budget = float(np.median([cost[-1] for cost in costs]))
     scores: dict[str, dict[str, float]] = {}
@@ -64,9 +64,15 @@ def best_values(runs: Sequence[Run]) -> dict[str, str]:
 def chosen_runs(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
     """The runs that are reported: of each arm those with its chosen value.
 
+    A sweep chooses among its own runs, so that what is compared with it changes nothing.
+
     Returns:
         The runs, and arm to chosen label (of arms that had a choice).
     """
-    best = best_values([run for run in runs if run.seed == 0])
+    first: dict[Path | None, list[Run]] = {}
+    for run in runs:
+        if run.seed == 0:
+            first.setdefault(run.sweep, []).append(run)
+    best = {arm: label for own in first.values() for arm, label in best_values(own).items()}
     kept = [run for run in runs if best.get(run.arm, run.chosen) == run.chosen]
     return kept, {arm: label for arm, label in best.items() if label}

@@ -1,127 +1,173 @@
-"""A comparison as tables of text, for the terminal and for files."""
+"""A comparison as tables of text, for the terminal and for the page."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from readwrite_edit.compare.matched import AtBudget, AtLevel, Estimate
-from readwrite_edit.compare.result import Comparison, gain_of, mean_path
+from readwrite_edit.compare.points import farthest
+from readwrite_edit.compare.result import Comparison
 
 Row = tuple[str, ...]
+MISSING = "–"
+_LEAST_P = 0.001
+_PLAIN_P = 0.1
+_NEXT = 2
+ALPHA, STAR = 0.05, "*"
+_WORDS = {"margin": "margin", "loss": "fall of the loss"}
 
 
-def overview(comparison: Comparison) -> list[Row]:
-    """Each arm in the end: what it trained, gained and cost, means over its seeds."""
-    texts = list(comparison.budgets)
-    rows: list[Row] = [
-        ("arm", "seeds", "parameters", "bytes", "minutes", comparison.gain, *(f"KL {text}" for text in texts))
-    ]
-    for facts in comparison.arms:
-        paths = [mean_path(comparison.points, facts.arm, text, comparison.gain)[-1] for text in texts]
-        chosen = f" ({facts.chosen})" if facts.chosen else ""
-        rows.append(
+def gain_word(comparison: Comparison) -> str:
+    """What counts as gain, in words."""
+    return _WORDS[comparison.gain]
+
+
+def arms_table(comparison: Comparison) -> list[Row]:
+    """What each arm is: the value chosen for it, what it trained, and how long that took in the mean."""
+    heading = ("arm", "seeds", "chosen", "parameters", "bytes", "minutes")
+    return [
+        heading,
+        *(
             (
-                facts.arm + chosen,
+                facts.arm,
                 str(len(facts.runs)),
+                facts.chosen or MISSING,
                 _count(facts.parameters),
                 _count(facts.adapter_bytes),
-                "–" if facts.duration_s is None else f"{facts.duration_s / 60:.1f}",
-                f"{paths[0][2]:+.3f}",
-                *(f"{cost:.4f}" for _, cost, _ in paths),
+                MISSING if facts.duration_s is None else f"{facts.duration_s / 60:.1f}",
             )
-        )
-    return rows
-
-
-def at_equal_cost(comparison: Comparison, text: str) -> Iterator[tuple[str, list[Row]]]:
-    """One table a budget: title and rows."""
-    for group in comparison.budgets[text]:
-        title = f"{comparison.gain} at KL {group[0].budget:.4g} on '{text}'"
-        heading = ("arm", comparison.gain, "95 %", f"less {comparison.baseline}", "95 %", "p")
-        yield title, [heading, *(_budget_row(one) for one in group)]
-
-
-def at_equal_gain(comparison: Comparison, text: str) -> Iterator[tuple[str, list[Row]]]:
-    """One table a level: title and rows."""
-    for group in comparison.levels[text]:
-        title = f"KL on '{text}' at {comparison.gain} {group[0].level:.4g}"
-        heading = ("arm", "KL", "95 %", f"over {comparison.baseline}", "95 %", "p")
-        yield title, [heading, *(_level_row(one) for one in group)]
-
-
-def points_table(comparison: Comparison) -> list[Row]:
-    """Every point of every path, for a file."""
-    texts = list(comparison.budgets)
-    rows: list[Row] = [
-        ("arm", "seed", "step", "gain", "margin", "loss", "accuracy", "price", *(f"kl_{text}" for text in texts))
+            for facts in comparison.arms
+        ),
     ]
-    for point in comparison.points:
-        figures = (gain_of(point, comparison.gain), point.margin, point.loss, point.accuracy)
-        costs = (point.price, *(point.kl[text] for text in texts))
-        values = (*figures, *costs)
-        rows.append((point.arm, str(point.seed), str(point.step), *("" if v is None else f"{v:.6g}" for v in values)))
+
+
+def extent_table(comparison: Comparison) -> list[Row]:
+    """How far each arm's paths go: the best gain, and the largest KL on each text, means over its seeds."""
+    texts = comparison.texts
+    rows: list[Row] = [("arm", f"best {gain_word(comparison)}", *(f"KL {text}" for text in texts))]
+    for facts in comparison.arms:
+        ends = [farthest(comparison.points, facts.arm, text, comparison.gain) for text in texts]
+        rows.append((facts.arm, f"{ends[0][1]:.3g}", *(f"{cost:.2g}" for cost, _ in ends)))
     return rows
 
 
-def matched_table(comparison: Comparison) -> list[Row]:
-    """Everything at equal cost and at equal gain, for a file."""
-    heading = ("kind", "text", "at", "arm", "value", "low", "high", "reached", "against", "low", "high", "p")
-    rows: list[Row] = [heading]
-    for text in comparison.budgets:
-        for at_budget in (one for group in comparison.budgets[text] for one in group):
-            against = _numbers(at_budget.difference)
-            rows.append(
-                (f"{comparison.gain}_at_kl", text, f"{at_budget.budget:.6g}", at_budget.arm, *_numbers(at_budget.gain),
-                 f"{at_budget.reached:.3g}", *against, _number(at_budget.p))
-            )  # fmt: skip
-        for at_level in (one for group in comparison.levels[text] for one in group):
-            rows.append(
-                (f"kl_at_{comparison.gain}", text, f"{at_level.level:.6g}", at_level.arm, *_numbers(at_level.cost),
-                 "", *_numbers(at_level.ratio), _number(at_level.p))
-            )  # fmt: skip
-    return rows
+def at_equal_cost(comparison: Comparison, text: str, *, full: bool = False) -> list[Row]:
+    """The gains of all arms at each cost on a text.
+
+    Args:
+        comparison: Of the arms.
+        text: Whose cost.
+        full: Below each arm its paired difference from the baseline; else a star where that is beyond chance.
+    """
+    groups = comparison.budgets[text]
+    cells = [[(_gain_cell(one), "" if one.difference is None else _difference(one, one.difference)) for one in group]
+             for group in groups]  # fmt: skip
+    heading = ("arm", *(f"KL {group[0].budget:.3g}" for group in groups))
+    return [heading, *(_pairs(comparison, cells) if full else _starred(comparison, cells, groups))]
 
 
-def _budget_row(one: AtBudget) -> Row:
-    sign = "" if one.reached == 1 else "≥ "
-    if one.difference is None:
-        return one.arm, f"{sign}{one.gain.value:+.3f}", _range(one.gain, "+.3f"), "", "", ""
-    difference = one.difference
-    return (
-        one.arm,
-        f"{sign}{one.gain.value:+.3f}",
-        _range(one.gain, "+.3f"),
-        f"{difference.value:+.3f}",
-        _range(difference, "+.3f"),
-        _p(one.p),
-    )
+def at_equal_gain(comparison: Comparison, text: str, *, full: bool = False) -> list[Row]:
+    """The costs of all arms on a text at each gain.
+
+    Args:
+        comparison: Of the arms.
+        text: On which the cost is.
+        full: Below each arm its paired ratio to the baseline; else a star where that is beyond chance.
+    """
+    groups = comparison.levels[text]
+    cells = [[(_cost_cell(one), "" if one.ratio is None else _ratio(one, one.ratio)) for one in group]
+             for group in groups]  # fmt: skip
+    heading = ("arm", *(f"{comparison.gain} {group[0].level:.3g}" for group in groups))
+    return [heading, *(_pairs(comparison, cells) if full else _starred(comparison, cells, groups))]
 
 
-def _level_row(one: AtLevel) -> Row:
-    cost = (one.arm, "never" if math.isinf(one.cost.value) else f"{one.cost.value:.4g}", _range(one.cost, ".2g"))
-    if one.ratio is None:
-        return *cost, "", "", ""
-    ratio = "–" if not math.isfinite(one.ratio.value) else f"{one.ratio.value:.2g}×"
-    return *cost, ratio, _range(one.ratio, ".2g"), _p(one.p)
+def beside(rows: Sequence[Row], width: int) -> Iterator[list[Row]]:
+    """A table in parts that are no wider than a terminal; each has the first column and at least one further.
+
+    Rows that say nothing in a part are left out of it.
+
+    Args:
+        rows: Of one length.
+        width: Cells of a line.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    start = 1
+    while start < len(widths):
+        end, used = start + 1, widths[0] + _NEXT + widths[start]
+        while end < len(widths) and used + _NEXT + widths[end] <= width:
+            used += _NEXT + widths[end]
+            end += 1
+        yield [(row[0], *row[start:end]) for row in rows if any(row[start:end])]
+        start = end
 
 
-def _range(estimate: Estimate, form: str) -> str:
-    ends = ("∞" if math.isinf(end) else "?" if math.isnan(end) else f"{end:{form}}" for end in estimate[1:])
+def _pairs(comparison: Comparison, columns: Sequence[Sequence[tuple[str, str]]]) -> Iterator[Row]:
+    """Two lines an arm; one where it is nowhere matched with the baseline."""
+    for at, facts in enumerate(comparison.arms):
+        yield facts.arm, *(column[at][0] for column in columns)
+        against = [column[at][1] for column in columns]
+        if any(against):
+            yield f"  against {comparison.baseline}", *against
+
+
+def _starred(
+    comparison: Comparison,
+    columns: Sequence[Sequence[tuple[str, str]]],
+    groups: Sequence[Sequence[AtBudget | AtLevel]],
+) -> Iterator[Row]:
+    """One line an arm."""
+    for at, facts in enumerate(comparison.arms):
+        cells = (column[at][0] + STAR * beyond_chance(group[at]) for column, group in zip(columns, groups, strict=True))
+        yield facts.arm, *cells
+
+
+def beyond_chance(one: AtBudget | AtLevel) -> bool:
+    """Whether an arm differs from the baseline after Holm's adjustment."""
+    return one.p_holm is not None and one.p_holm < ALPHA
+
+
+def _gain_cell(one: AtBudget) -> str:
+    if one.reached < 1:
+        return f"≥ {one.gain.value:.3g}, spent less"
+    return f"{one.gain.value:.3g} {interval(one.gain)}"
+
+
+def _difference(one: AtBudget, difference: Estimate) -> str:
+    return f"{difference.value:+.3g} {interval(difference, '+.2g')}, {p_text(one)}"
+
+
+def _cost_cell(one: AtLevel) -> str:
+    if one.reached == 0:
+        return "never there"
+    if one.reached < 1:
+        return f"{one.reached:.0%} of seeds there"
+    return f"{one.cost.value:.2g} {interval(one.cost)}"
+
+
+def _ratio(one: AtLevel, ratio: Estimate) -> str:
+    return f"{ratio.value:.2g}× {interval(ratio)}, {p_text(one)}"
+
+
+def interval(estimate: Estimate, form: str = ".2g") -> str:
+    """A 95 % interval."""
+    ends = ("∞" if math.isinf(end) else f"{end:{form}}" for end in estimate[1:])
     return "[{}, {}]".format(*ends)
 
 
-def _numbers(estimate: Estimate | None) -> Row:
-    return ("", "", "") if estimate is None else tuple(f"{value:.6g}" for value in estimate)
+def p_text(one: AtBudget | AtLevel) -> str:
+    """The p-value, and in brackets Holm's where that is another."""
+    if one.p is None or one.p_holm is None:
+        return ""
+    plain, adjusted = p_number(one.p), p_number(one.p_holm)
+    sign = "" if plain.startswith("<") else "= "
+    return f"p {sign}{plain}" + (f" ({adjusted})" if adjusted != plain else "")
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
-
-
-def _p(value: float | None) -> str:
-    return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+def p_number(value: float) -> str:
+    """A p-value to two digits."""
+    return f"< {_LEAST_P:g}" if value < _LEAST_P else f"{value:.2g}" if value < _PLAIN_P else f"{value:.2f}"
 
 
 def _count(value: int | None) -> str:
-    return "–" if value is None else f"{value:,}"
+    return MISSING if value is None else f"{value:,}"

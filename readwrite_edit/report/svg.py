@@ -15,6 +15,10 @@ from matplotlib.figure import Figure
 # Stand-ins that the page replaces by its own colours, so that one drawing serves light and dark.
 INK, FAINT, FIRST, SECOND = "#010101", "#020202", "#030303", "#040404"
 _PAGE_COLOURS = {INK: "var(--ink)", FAINT: "var(--faint)", FIRST: "var(--first)", SECOND: "var(--second)"}
+# Of curves that are many: told apart by those who see no red or no green, on light and on dark paper.
+MANY = tuple(f"#0505{number:02x}" for number in range(7))
+_PAGE_COLOURS |= {colour: f"var(--many-{number})" for number, colour in enumerate(MANY)}
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">", "h")
 _STYLE: Any = {
     "text.parse_math": False,  # a dollar sign in a name is no formula
     "svg.fonttype": "none",

@@ -76,15 +76,28 @@ def read_record(folder: Path) -> SweepRecord | None:
         raise FolderError(f"{path} has schema {schema!r}; this version reads {SCHEMA}: upgrade readwrite-edit")
     try:
         return _parsed(value)
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, ValueError):
         raise FolderError(f"{path} is not the record of a sweep: delete it, and call the sweep again") from None
 
 
 def _parsed(value: Mapping[str, Any]) -> SweepRecord:
-    runs = [Planned(**{**run, "settings": tuple(run["settings"])}) for run in value["runs"]]
+    runs = [_planned(run) for run in value["runs"]]
     return SweepRecord(
         recipe=str(value["recipe"]),
         settings=tuple(map(str, value["settings"])),
-        choose=value["choose"],
+        choose=None if value["choose"] is None else str(value["choose"]),
         runs={run.name: run for run in runs},
+    )
+
+
+def _planned(run: Mapping[str, Any]) -> Planned:
+    name = str(run["name"])
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise ValueError(f"{name!r} is no folder of the sweep")
+    return Planned(
+        name=name,
+        arm=str(run["arm"]),
+        chosen=str(run["chosen"]),
+        seed=int(run["seed"]),
+        settings=tuple(map(str, run["settings"])),
     )

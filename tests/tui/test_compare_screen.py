@@ -10,6 +10,7 @@ from textual.widgets import Static
 
 from readwrite_edit.runs.writer import RunWriter
 from readwrite_edit.tui.charts.chart import Chart
+from readwrite_edit.tui.compare.lines import change_text
 from readwrite_edit.tui.compare.screen import CompareScreen
 from readwrite_edit.tui.run.run_screen import RunScreen
 from readwrite_edit.tui.run.text_view import TextView
@@ -121,6 +122,71 @@ def test_geometry_shows_means_and_the_difference_against_the_first(tmp_path):
     compared(tmp_path, paths, steps)
 
 
+def without_geometry(root, *names):
+    for name in names:
+        with RunWriter.start(root / name, recipe_text="", recipe_name="x", kind="edit") as run:
+            run.mark("finished")
+    return [root / name for name in names]
+
+
+OPENED = [
+    ("xoo", "A has no geometry.", ["B", "C"], "A –   B 0.1   C 0.2"),
+    ("oxo", "B has no geometry.", ["C − A", "A", "C"], "A 0.1   B –   C 0.2   C − A +0.1"),
+    ("xxo", "A and B have no geometry.", ["C"], "A –   B –   C 0.1"),
+]
+
+
+@pytest.mark.parametrize(("has", "told", "opened", "figures"), OPENED)
+def test_geometry_opens_on_what_there_is_and_says_who_has_none(tmp_path, has, told, opened, figures):
+    levels = iter((1.0, 2.0))
+    for name, one in zip("abc", has, strict=True):
+        if one == "x":
+            without_geometry(tmp_path, name)
+            continue
+        with start(tmp_path, name, next(levels)) as run:
+            run.mark("finished")
+
+    async def steps(app, pilot):
+        await pressed(app, pilot, "g")
+        assert says(app, told) and says(app, f"layer 0 q_proj: {figures}")
+        assert says(app, "mean over layers") and not says(app, "B − A")
+        for name in (*opened, opened[0]):
+            assert says(app, f" {name}   read fraction")
+            await pressed(app, pilot, "n")
+
+    compared(tmp_path, [tmp_path / name for name in "abc"], steps)
+
+
+def test_four_runs_can_be_read_on_the_least_terminal(tmp_path):
+    paths = ended(tmp_path, *"abcd")
+    for path in paths:
+        end = json.loads((path / "summary.json").read_text())
+        end["after"]["kl_prose-of-a-long-name"] = 0.25
+        (path / "summary.json").write_text(json.dumps(end))
+
+    async def steps(app, pilot):
+        assert says(app, " A ✓ recipe-a") and says(app, "D ✓ recipe-d")
+        await pressed(app, pilot, "p")
+        lines = [line.rstrip() for line in shown(app)]
+        at = lines.index(" Held-out loss")
+        assert lines[at - 1].split() == ["before", *"ABCD"]
+        assert lines[at + 1].split() == ["0.6931", "0.1000", "0.2000", "0.3000", "0.4000"]
+        assert all(lines[at - 1].index(name) > 0 for name in "ABCD")
+        await pressed(app, pilot, "g")
+        lines = shown(app)
+        assert any("mean over layers" in line and "D" in line and "D − A" not in line for line in lines)
+        assert any("q_proj" in line and "+" in line for line in lines) and any("k_proj" in line for line in lines)
+        assert says(app, "layer 0 q_proj: A 0.1   B 0.2   C 0.3   D 0.4")
+        assert says(app, " B − A +0.1   C − A +0.2   D − A +0.3")
+
+    compared(tmp_path, paths, steps, (60, 16))
+
+
+def test_a_difference_that_is_rounding_is_none():
+    assert change_text(1.0, 1.0 + 2.2e-16) == "0" and change_text(0.0, 1e-30) == "+1e-30"
+    assert change_text(0.25, 0.125) == "-0.125" and change_text(None, 1.0) == "–"
+
+
 def test_answers_stand_side_by_side_below_the_figures(tmp_path):
     paths = ended(tmp_path, "a", "b")
 
@@ -141,7 +207,8 @@ def test_runs_without_curves_geometry_or_result_are_said_to_have_none(tmp_path):
             run.mark("failed", "[b]out of \x1b[1mmemory")
 
     async def steps(app, pilot):
-        assert says(app, "No values yet") and says(app, "✗ failed") and says(app, "[b]out of \\x1b[1mmemory")
+        assert says(app, "No run has logged a value.") and says(app, "✗ failed")
+        assert says(app, "[b]out of \\x1b[1mmemory")
         await pressed(app, pilot, "v")
         assert notes(app)[-1] == "quantity: it belongs to the geometry"
         await pressed(app, pilot, "g")

@@ -1,21 +1,25 @@
 """What all screens share: the table of actions, help, keys, palette, the least size, --readonly."""
 
+import asyncio
 import importlib
 import inspect
 import pkgutil
 from collections import Counter
 
+import pytest
 from textual.app import ComposeResult
 from textual.widgets import Input, OptionList, Static
+from textual.widgets._toast import Toast
 
 import readwrite_edit.tui
 from readwrite_edit.terminal import printable
 from readwrite_edit.tui.actions import ACTIONS, BY_ID, EVERYWHERE, bindings_of, places_heard
 from readwrite_edit.tui.app import RunsApp
 from readwrite_edit.tui.dialogs import ConfirmDialog, HelpDialog
+from readwrite_edit.tui.forms.new_screen import NewScreen
 from readwrite_edit.tui.frame import CommandLine, Performing, WorkScreen, command_text
 from readwrite_edit.tui.home.runs_screen import RunsScreen
-from tests.tui.screens import drive, make_run, notes, says, settle, shown, still_run
+from tests.tui.screens import SMALL, drive, make_run, notes, says, settle, shown, still_run
 
 
 def performing():
@@ -122,17 +126,39 @@ def test_a_key_that_does_nothing_here_says_where_it_works(tmp_path):
 
     async def steps(app, pilot):
         await pilot.press("m")
-        assert len(notes(app)) == 1 and notes(app)[0].startswith("m does nothing here: it is smooth in curves")
-        await pilot.press("ctrl+g", "left", "tab")
+        assert notes(app) == ["m works in curves, not here"]
+        await pilot.press("ctrl+g", "left", "tab", "m", "m")  # said once, however often
         assert len(notes(app)) == 1
         await pilot.press("slash", "m", "v", "q", "y", "question_mark", "left")
         assert len(notes(app)) == 1 and app.screen.query_one(Input).value == "mvqy?"
         await pilot.press("f5")
-        assert notes(app)[-1].startswith("f5 does nothing here: it is start in new")
-        await pilot.press("escape", "d", "m")
-        assert len(notes(app)) == 2 and isinstance(app.screen, ConfirmDialog)
+        assert notes(app)[-1] == "f5 works in new, edit, export, not here"
+        await pilot.press("escape", "v", "z")
+        assert notes(app)[-2] == "v works in geometry, recipe, report, …, not here"
+        assert notes(app)[-1] == "z does nothing; ? lists the keys"
+        await pilot.press("d", "m")
+        assert len(notes(app)) == 4 and isinstance(app.screen, ConfirmDialog)
 
     drive(tmp_path, steps)
+
+
+@pytest.mark.parametrize("screen", [None, NewScreen])
+@pytest.mark.parametrize("size", [(60, 16), SMALL])
+def test_a_message_hides_neither_the_command_nor_the_keys(tmp_path, screen, size):
+    async def session():
+        app = RunsApp(tmp_path / ("a long name of a folder " * 8))
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await settle(app, pilot)
+            if screen is not None:
+                app.push_screen(screen())
+                await settle(app, pilot)
+            app.refuse("x" * 200)
+            await settle(app, pilot)
+            toast, line = app.screen.query_one(Toast), app.screen.query_one(CommandLine)
+            assert line.size.height == (1 if screen is None else 3)
+            assert toast.region.height and toast.region.bottom <= line.region.y
+
+    asyncio.run(session())
 
 
 def test_a_terminal_that_is_too_small_says_what_is_needed_and_nothing_is_done_unseen(tmp_path):

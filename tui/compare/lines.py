@@ -19,6 +19,7 @@ from readwrite_edit.tui.run.report_lines import side_by_side
 
 _NARROWEST_VALUE, _WIDEST_VALUE = 8, 26
 _MOST_PROMPTS = 200
+_ROUNDING = 1e-9
 
 
 def run_lines(views: Sequence[RunView | None], inks: Inks) -> Text:
@@ -33,6 +34,17 @@ def run_lines(views: Sequence[RunView | None], inks: Inks) -> Text:
         state = printable("   ".join(part for part in parts if part))
         lines.append(line.append(f"{printable(view.name)}   ", style="bold").append(state))
     return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
+
+
+def short_run_lines(views: Sequence[RunView | None], inks: Inks, width: int) -> Text:
+    """As ``run_lines`` in a single line: of each run its letter, colour, state and recipe."""
+    line, room = Text(no_wrap=True, overflow="ellipsis"), width // len(views)
+    for letter, ink, view in zip(LETTERS, inks.lines, views, strict=False):
+        part = Text.assemble((f"{letter} ", ink))
+        part.append("reading …" if view is None else printable(f"{GLYPHS[view.status]} {view.recipe or view.name}"))
+        part.truncate(room - 1, overflow="ellipsis")
+        line.append_text(part).append(" " * (room - part.cell_len))
+    return line
 
 
 def recipe_lines(rows: Sequence[Row], unread: Mapping[int, str], count: int, width: int) -> list[Text]:
@@ -64,8 +76,13 @@ def _columns(name: str, cells: Sequence[str], names: int, room: int, *, style: s
     return Text("  ".join([f"{name:<{names}}", *(f"{cell:<{room}}" for cell in cells)]).rstrip(), style=style)
 
 
-def figure_lines(ends: Sequence[Mapping[str, Any]]) -> list[Text]:
-    """The end tables of runs: what there was before, where all agree on it, and the figure of each run at its end."""
+def figure_lines(ends: Sequence[Mapping[str, Any]], width: int) -> list[Text]:
+    """The end tables of runs: what there was before, where all agree on it, and the figure of each run at its end.
+
+    Args:
+        ends: Run by run.
+        width: Cells of a line; where the table does not fit, each label stands above its figures.
+    """
     figures: dict[str, dict[int, tuple[Any, str, str]]] = {}
     for at, end in enumerate(ends):
         table = {name: end[name] if isinstance(end.get(name), dict) else {} for name in ("before", "after")}
@@ -82,35 +99,68 @@ def figure_lines(ends: Sequence[Mapping[str, Any]]) -> list[Text]:
         given = list(runs.values())
         before = given[0][1] if len({repr(one[0]) for one in given}) == 1 else "differs"
         rows.append((label, before, *(runs[at][2] if at in runs else "–" for at in range(len(ends)))))
-    return _table(rows)
+    return _table(rows) if _width_of(rows) <= width else _stacked(rows)
 
 
-def geometry_lines(rows: Sequence[GeometryRow], measure: str, count: int) -> list[Text]:
-    """Means of one quantity over the layers, by module and run, and what each run has more than the first."""
+def geometry_lines(rows: Sequence[GeometryRow], measure: str, count: int, width: int) -> list[Text]:
+    """Means of one quantity over the layers, by module and run, and what each run has more than the first.
+
+    Args:
+        rows: Of all quantities.
+        measure: Name of the one that is shown.
+        count: How many runs there are.
+        width: Cells of a line; where the differences do not fit, the means stand alone.
+    """
     chosen = [row for row in rows if row.measure.name == measure]
     if not chosen:
         return []
-    heads = [*LETTERS[:count], *(f"{letter} − A" for letter in LETTERS[1:count])]
-    cells = [("mean over layers", *heads)]
+    compared = [at for at in range(1, count) if any(row.change(at) is not None for row in chosen)]
+    cells = [("mean over layers", *LETTERS[:count], *(f"{LETTERS[at]} − A" for at in compared))]
     for row in chosen:
         means = [number_text(row.means.get(at)) for at in range(count)]
-        changes = [_signed(row.change(at)) for at in range(1, count)]
+        changes = [change_text(row.means.get(0), row.means.get(at)) for at in compared]
         cells.append((printable(row.module) if row.module else "all matrices", *means, *changes))
-    return _table(cells)
+    return _table(cells if _width_of(cells) <= width else [line[: count + 1] for line in cells])
 
 
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.4g}"
+def change_text(before: float | None, after: float | None) -> str:
+    """A difference with its sign; 0 where it is no more than rounding, a dash where there is none."""
+    if before is None or after is None:
+        return "–"
+    change = after - before
+    return "0" if abs(change) <= _ROUNDING * max(abs(before), abs(after)) else f"{change:+.4g}"
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[Text]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    """Rows in columns; the first is the heading."""
+    widths = _widths(rows)
     lines = []
     for number, (label, *cells) in enumerate(rows):
-        numbers = (f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
-        text = "  ".join([f"{label:<{widths[0]}}", *numbers])
+        text = "  ".join([f"{label:<{widths[0]}}", *_aligned(cells, widths[1:])])
         lines.append(Text(text, style="bold" if not number else ""))
     return lines
+
+
+def _stacked(rows: Sequence[tuple[str, ...]]) -> list[Text]:
+    """As ``_table`` where that is too wide: each label above its cells."""
+    widths = _widths(rows)[1:]
+    lines = []
+    for label, *cells in rows:
+        lines += [Text(label)] if label else []
+        lines.append(Text("  ".join(["", *_aligned(cells, widths)]), style="" if label else "bold"))
+    return lines
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)]
+
+
+def _widths(rows: Sequence[tuple[str, ...]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+
+def _width_of(rows: Sequence[tuple[str, ...]]) -> int:
+    return sum(width + 2 for width in _widths(rows)) - 2
 
 
 def answer_lines(ends: Sequence[Mapping[str, Any]], width: int) -> Iterator[Text]:

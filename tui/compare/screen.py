@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.text import Text
 from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.message import Message
 from textual.widgets import Static, TabbedContent, TabPane, Tabs
 
-from readwrite_edit.runs.reader import summary
+from readwrite_edit.runs.absence import SUMMARY, unread_text
+from readwrite_edit.runs.reader import RunView, read_summary
 from readwrite_edit.tui.actions import bindings_of
 from readwrite_edit.tui.charts.chart import inks_of
 from readwrite_edit.tui.compare.panels import LETTERS, compare_panels, joined
 from readwrite_edit.tui.frame import WorkScreen
-from readwrite_edit.tui.run.curves_pane import NO_VALUES, CurvesPane
+from readwrite_edit.tui.run.curves_pane import CurvesPane
 from readwrite_edit.tui.run.feed import RunFeed, RunReading
 from readwrite_edit.tui.run.text_view import TextView
 
 if TYPE_CHECKING:
     from readwrite_edit.runs.comparison import Row
     from readwrite_edit.tui.compare.geometry import CompareGeometry
+    from readwrite_edit.tui.compare.plane import ComparePlane
 
 REFRESH_EVERY_S = 2.0
 FEWEST, MOST = 2, 4
-TABS = {"curves": "Curves", "recipes": "Recipes", "geometry": "Geometry", "answers": "Answers"}
+_NO_VALUES = "No run has logged a value."
+_LOW = 20  # lines, below which the runs share one
+TABS = {"curves": "Curves", "recipes": "Recipes", "geometry": "Geometry", "plane": "Plane", "answers": "Answers"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Side:
     recipe: tuple[Row, ...] = ()
     unread: dict[int, str] = field(default_factory=dict)
     ends: tuple[dict[str, Any], ...] = ()
+    no_ends: tuple[str, ...] = ()  # of each run, why its end table can not be read; empty where it can
 
 
 class CompareScreen(WorkScreen):
@@ -79,13 +85,13 @@ class CompareScreen(WorkScreen):
                 with TabPane(title, id=f"tab-{name}"):
                     if name == "curves":
                         yield CurvesPane(compare_panels)
-                    elif name != "geometry":
+                    elif name not in ("geometry", "plane"):
                         yield TextView(id=f"compare-{name}")
 
     def on_mount(self) -> None:
         """Start reading, and again every two seconds."""
         self.set_title("compare " + ", ".join(path.name for path in self.paths))
-        self.show_command(["runs", "compare", *map(str, self.paths)])
+        self._show_command_of("curves")
         if self._too_many():
             self.query_one("#compared", Static).update(self._too_many())
             return
@@ -118,7 +124,8 @@ class CompareScreen(WorkScreen):
         from readwrite_edit.runs.comparison import recipe_differences
 
         recipe, unread = recipe_differences(self.paths)
-        self.post_message(self.Compared(Side(recipe, dict(unread), tuple(summary(path) for path in self.paths))))
+        ends, problems = zip(*map(read_summary, self.paths), strict=True)
+        self.post_message(self.Compared(Side(recipe, dict(unread), ends, problems)))
 
     def _gone(self) -> bool:
         """Whether the screen was closed, and reading on is of no use."""
@@ -126,21 +133,29 @@ class CompareScreen(WorkScreen):
 
     def on_compare_screen_read(self, message: Read) -> None:
         """Draw the curves as far as they are read."""
-        from readwrite_edit.tui.compare.lines import run_lines
-
         self._readings[message.place] = message.reading
-        views = [reading.view if reading else None for reading in self._readings]
-        self.query_one("#compared", Static).update(run_lines(views, inks_of(self.app)))
+        self._show_runs()
         versions = tuple(reading.version if reading else -1 for reading in self._readings)
         if versions != self._versions:
             self._versions = versions
             runs = [reading.series if reading else {} for reading in self._readings]
-            self.query_one(CurvesPane).take(joined(runs), NO_VALUES)
+            self.query_one(CurvesPane).take(joined(runs), "reading …" if None in self._readings else _NO_VALUES)
             self._show_geometry()
+
+    def _show_runs(self) -> None:
+        """The runs, a line each where there is room for that."""
+        from readwrite_edit.tui.compare.lines import run_lines, short_run_lines
+
+        views, inks = [reading and _with_unread(reading) for reading in self._readings], inks_of(self.app)
+        low = self.size.height < _LOW
+        lines = short_run_lines(views, inks, self.size.width - 2) if low else run_lines(views, inks)
+        self.query_one("#compared", Static).update(lines)
 
     def on_compare_screen_compared(self, message: Compared) -> None:
         """Show recipes and answers."""
         self._reading = False
+        if pane := self._plane():
+            pane.read()
         if message.side != self._side:
             self._side = message.side
             self._show_texts()
@@ -153,17 +168,30 @@ class CompareScreen(WorkScreen):
         recipes, answers = (self.query_one(f"#compare-{name}", TextView) for name in ("recipes", "answers"))
         width = max(40, self.size.width - 3)
         recipes.show(recipe_lines(self._side.recipe, self._side.unread, len(self.paths), width))
-        answers.show([*figure_lines(self._side.ends), *answer_lines(self._side.ends, width)])
+        unread = [
+            Text(f"{letter}: {unread_text(SUMMARY, problem)}", style="bold yellow")
+            for letter, problem in zip(LETTERS, self._side.no_ends, strict=False)
+            if problem
+        ]
+        answers.show([*unread, *figure_lines(self._side.ends, width), *answer_lines(self._side.ends, width)])
 
     def on_resize(self, event: events.Resize) -> None:
-        """Fit the answers to the width."""
+        """Fit runs and answers to the size."""
         super().on_resize(event)
-        self._show_texts()
+        if not self._too_many():
+            self._show_runs()
+            self._show_texts()
 
     def _geometry(self) -> CompareGeometry | None:
         from readwrite_edit.tui.compare.geometry import CompareGeometry
 
         found = self.query(CompareGeometry)
+        return found.first() if found else None
+
+    def _plane(self) -> ComparePlane | None:
+        from readwrite_edit.tui.compare.plane import ComparePlane
+
+        found = self.query(ComparePlane)
         return found.first() if found else None
 
     def _show_geometry(self) -> None:
@@ -179,9 +207,18 @@ class CompareScreen(WorkScreen):
 
             await message.pane.mount(CompareGeometry(LETTERS[: len(self.paths)]))
             self._show_geometry()
+        if message.pane.id == "tab-plane" and not message.pane.children:
+            from readwrite_edit.tui.compare.plane import ComparePlane
+
+            await message.pane.mount(ComparePlane(self.paths, LETTERS[: len(self.paths)]))
+        self._show_command_of(str(message.pane.id).removeprefix("tab-"))
         first = next((widget for widget in message.pane.query("*") if widget.focusable), None)
         if first is not None:
             first.focus()
+
+    def _show_command_of(self, tab: str) -> None:
+        words = ["compare"] if tab == "plane" else ["runs", "compare"]
+        self.show_command([*words, *map(str, self.paths)])
 
     def _open(self, name: str) -> None:
         self.query_one(TabbedContent).active = f"tab-{name}"
@@ -190,9 +227,11 @@ class CompareScreen(WorkScreen):
         """Nothing can be done with a wrong number of runs; quantities belong to the geometry."""
         if reason := self._too_many():
             return reason
+        open_tab = self.query_one(TabbedContent).active
         if action_id in ("compare.next", "compare.previous", "compare.pair"):
-            open_tab = self.query_one(TabbedContent).active
             return None if open_tab == "tab-geometry" and self._geometry() else "it belongs to the geometry"
+        if action_id in ("compare.text", "compare.gain"):
+            return None if open_tab == "tab-plane" and self._plane() else "it belongs to the plane"
         return None
 
     def do_curves(self) -> None:
@@ -206,6 +245,20 @@ class CompareScreen(WorkScreen):
     def do_geometry(self) -> None:
         """Open the geometry."""
         self._open("geometry")
+
+    def do_plane(self) -> None:
+        """Open the plane of gain and cost."""
+        self._open("plane")
+
+    def do_text(self) -> None:
+        """Show the cost on the next text."""
+        if pane := self._plane():
+            pane.turn_text()
+
+    def do_gain(self) -> None:
+        """Count the other thing as gain."""
+        if pane := self._plane():
+            pane.turn_gain()
 
     def do_answers(self) -> None:
         """Open the answers."""
@@ -225,3 +278,8 @@ class CompareScreen(WorkScreen):
         """Show the next run or difference."""
         if pane := self._geometry():
             pane.turn_pair()
+
+
+def _with_unread(reading: RunReading) -> RunView:
+    """A run with what can not be read of its files among its reasons."""
+    return replace(reading.view, reason="; ".join(filter(None, (reading.view.reason, *reading.unread))))
