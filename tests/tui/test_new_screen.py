@@ -72,7 +72,7 @@ def test_what_is_no_yaml_is_told():
 
 def test_the_run_of_a_run_s_recipe_is_called_as_that_run_without_its_time():
     names = {"runs/20250101-000000-dpo_lora/recipe.yaml": "dpo_lora", "mine/recipe.yaml": "mine", "a/b.yaml": "b",
-             "recipe.yaml": "recipe", "20250101-000000-/recipe.yaml": "recipe"}  # fmt: skip
+             "20250101-000000-/recipe.yaml": "recipe"}  # fmt: skip
     assert {source: NewScreen(source).run_name() for source in names} == names
 
 

@@ -87,7 +87,7 @@ def test_alarms_garbage_and_the_reason_of_a_failure_stand_above_the_tabs(tmp_pat
 
     async def steps(app, pilot):
         assert says(app, "✗ failed") and says(app, "out of memory [b]")
-        assert says(app, "! 1 alarms, the last: the loss [red]rose\\x1b[2J")
+        assert says(app, "! 1 alarm, the last: the loss [red]rose\\x1b[2J")
         assert says(app, "1 line of metrics.jsonl can not be read and is left out.")
         assert says(app, "curves 1–") and braille_of(app) > 10
 

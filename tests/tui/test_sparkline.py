@@ -100,12 +100,14 @@ def test_columns_never_ask_for_more_room_than_there_is(tmp_path, room):
     assert {"status", "kind", "step"} <= set(wide)
 
 
-def test_eighty_columns_with_tags_and_an_edit_still_name_the_runs(tmp_path):
+@pytest.mark.parametrize(("tags", "named"), [("", True), ("baseline seed0", False)])
+def test_at_eighty_columns_an_edit_leaves_the_runs_their_names_and_tags_take_them(tmp_path, tags, named):
     still_run(tmp_path, "20261101-120000-edit-associate", recipe="edit-associate", kind="edit")
     still_run(tmp_path, "20261101-130000-dpo_readonly", recipe="dpo_readonly", losses=[1.0], max_steps=1000)
-    rows = [replace(row, tags="baseline seed0") for row in Listing(tmp_path, lambda: NOW).read().rows]
+    rows = [replace(row, tags=tags) for row in Listing(tmp_path, lambda: NOW).read().rows]
     wide = widths(rows, {}, 78)
-    assert wide["run"] >= 15 and wide["trend"] == 8 and "tags" in wide
+    assert ("run" in wide, "tags" in wide) == (named, not named) and wide["recipe"] >= 12
+    assert wide.get("run", 15) >= 15 and (wide["trend"] == 8 or not named)
 
 
 def test_a_text_fills_its_column_exactly_whatever_its_signs_are_wide():

@@ -56,7 +56,7 @@ def _loss_order(row: RunRow, trace: Trace) -> float:
 COLUMNS = (
     Column("status", lambda row, _: status_text(row.view), 10, 10, order=lambda row, _: _rank(row)),
     Column("kind", lambda row, _: row.kind, 5, 8, order=lambda row, _: _letters(row.kind)),
-    Column("recipe", lambda row, _: row.recipe, 7, 18, order=lambda row, _: _letters(row.recipe)),
+    Column("recipe", lambda row, _: row.recipe, 12, 18, order=lambda row, _: _letters(row.recipe)),
     Column("step", lambda row, _: _step(row), 5, 11, right=True, order=lambda row, _: -row.view.step),
     Column(_SPARK, lambda row, trace: "", 8, 16),
     Column("loss", lambda row, trace: _loss(trace), _LOSS_WIDTH, 8, right=True, order=_loss_order),
@@ -68,7 +68,7 @@ SORTABLE = (None, *(column.name for column in COLUMNS if column.order))
 _FIXED = ("status", _SPARK, "age")
 _CUT = ("recipe", "tags", "run")  # grow in this order
 _DROPPED = ("run", "tags", _SPARK)
-_WIDEST_TREND = 16
+_WIDEST_TREND, _SHORTEST_RECIPE = 16, 7
 
 
 def widths(rows: Sequence[RunRow], traces: Mapping[str, Trace], room: int) -> dict[str, int]:
@@ -76,7 +76,8 @@ def widths(rows: Sequence[RunRow], traces: Mapping[str, Trace], room: int) -> di
 
     Columns are as wide as their cells ask for. Where there is room to spare the
     trend grows. Where there is too little, names of runs, tags and recipes are
-    cut; where even that does not do, the runs' names go, then tags, then the trend.
+    cut; where even that does not do, the runs' names go (the recipe says more than
+    the date that they begin with), then tags, then the trend.
 
     Args:
         rows: All rows.
@@ -90,6 +91,7 @@ def widths(rows: Sequence[RunRow], traces: Mapping[str, Trace], room: int) -> di
     for name in _DROPPED:
         if _spare(given, room) < 0:
             given.pop(name, None)
+    given["recipe"] = max(_SHORTEST_RECIPE, given["recipe"] + min(0, _spare(given, room)))
     for name in (*_CUT, _SPARK):
         if name in given:
             most = _WIDEST_TREND if name == _SPARK else wanted[name]
