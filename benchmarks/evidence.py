@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -108,7 +109,9 @@ def sweep(name: str, root: Path, seeds: int, dry_run: bool) -> int:
         *("--over", RATES, "--choose", "train.learning_rate", "--seeds", str(seeds), "--dir", f"sweeps/{name}"),
         *(["--dry-run"] if dry_run else []),
     ]
-    return command(["sweep", "--recipe", str(RECIPES / f"{stage.recipe}.yaml"), *options], root)
+    recipe = f"{stage.recipe}.yaml"
+    shutil.copyfile(RECIPES / recipe, root / recipe)  # beside the data that it names
+    return command(["sweep", "--recipe", recipe, *options], root)
 
 
 def compare(name: str, root: Path, folder: Path) -> int:
@@ -122,7 +125,7 @@ def compare(name: str, root: Path, folder: Path) -> int:
 
 def command(argv: Sequence[str], root: Path) -> int:
     """Run the command line in the folder of the data."""
-    return subprocess.run([sys.executable, "-m", "readwrite_edit.cli", *argv], cwd=root, check=False).returncode
+    return subprocess.run([sys.executable, "-P", "-m", "readwrite_edit.cli", *argv], cwd=root, check=False).returncode
 
 
 if __name__ == "__main__":
