@@ -179,7 +179,7 @@ def _result(
 def _about(subject: Subject, loaded: Loaded) -> dict[str, Any]:
     base = subject.model if subject.adapter is not None else subject.base
     return {
-        "name": subject.name,
+        "name": subject.name if subject.run is None else str(subject.run),
         "run": None if subject.run is None else str(subject.run.absolute()),
         "adapter": None if subject.adapter is None else str(subject.adapter.absolute()),
         "model": str(subject.model),
