@@ -18,7 +18,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from readwrite_edit.align.preferences import load_preferences, split_rows
-from readwrite_edit.align.tokenised import tokenise_pairs
+from readwrite_edit.align.tokenised import row_length, tokenise_pairs
 from readwrite_edit.durable import write_text
 from readwrite_edit.models.loading import load_tokenizer
 from readwrite_edit.models.source import parse_source
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True)
     args = parser.parse_args()
     tokenizer = load_tokenizer(parse_source(MODEL, None))
-    prepare("hh", args.harmless, tokenizer, lambda row: whole_length(row) <= LONGEST_ROW, args.to)
+    prepare("hh", args.harmless, tokenizer, lambda row: row_length(row) <= LONGEST_ROW, args.to)
     prepare("demo", args.demo, tokenizer, lambda row: len(row["prompt_ids"]) <= LONGEST_PROMPT, args.to)
     halve(args.wikitext, args.to)
 
@@ -60,11 +60,6 @@ def prepare(
     for part, chosen in (("train", train), ("eval", held_out)):
         write_text(folder / f"{name}_{part}.jsonl", "".join(json.dumps(row) + "\n" for row in chosen))
         print(f"{name}_{part}: {len(chosen)} of {len(rows)} rows")
-
-
-def whole_length(row: Mapping[str, Any]) -> int:
-    """Tokens of a row's longer sequence."""
-    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
 def halve(path: Path, folder: Path) -> None:

@@ -101,6 +101,17 @@ def finite_or_none(figures: Mapping[str, float | None]) -> dict[str, float | Non
     return {name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()}
 
 
+def plain(value: Any) -> Any:
+    """The same as dictionaries and lists, with None for every number that is not finite: JSON has no word for them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
 @contextmanager
 def _said_of(target: Path) -> Iterator[None]:
     """Let what the disk refuses name the target: nobody has asked for the temporary name beside it."""

@@ -14,6 +14,7 @@ from transformers.trainer_callback import PrinterCallback
 from readwrite_edit.adapter import Target, adapter_config, choose_targets, install_adapter
 from readwrite_edit.adapter.targets import stacked_weights
 from readwrite_edit.align.bases import basis_choice, captured_energy, save_bases, with_saved_bases
+from readwrite_edit.align.beginning import check_resumable, check_unchanged, load_base, provenance_of
 from readwrite_edit.align.checkpoints import checkpoint_step, latest_checkpoint
 from readwrite_edit.align.evaluations import EvaluationRecorder, before_training
 from readwrite_edit.align.finish import finish_run, read_before
@@ -35,23 +36,16 @@ from readwrite_edit.align.trainer import (
 from readwrite_edit.align.trouble import as_run_error, drop_unfinished
 from readwrite_edit.cache import cache_folder
 from readwrite_edit.durable import write_json
-from readwrite_edit.errors import DataError, ModelError, RunError
-from readwrite_edit.models.fingerprint import weights_hash
-from readwrite_edit.models.loading import load_model
+from readwrite_edit.errors import RunError
 from readwrite_edit.models.pathways import weight_of
 from readwrite_edit.progress import progress_bar
-from readwrite_edit.provenance import versions_of
-from readwrite_edit.recipe import Recipe, dump_recipe, load_recipe, recipe_hash
+from readwrite_edit.recipe import Recipe, dump_recipe, load_recipe
 from readwrite_edit.runs.console import tee_console
-from readwrite_edit.runs.folder import FolderError, RunFolder, require_unused
-from readwrite_edit.runs.lock import is_locked
-from readwrite_edit.runs.reader import read_run
+from readwrite_edit.runs.folder import RunFolder, require_unused
 from readwrite_edit.runs.signals import Interruption, heeding_signals
 from readwrite_edit.runs.writer import RunWriter
 from readwrite_edit.statistics import Statistics
 from readwrite_edit.terminal import printable
-
-PACKAGES = ("readwrite-edit", "torch", "transformers", "peft", "trl", "accelerate", "safetensors", "datasets")
 
 
 @dataclass(frozen=True)
@@ -90,8 +84,8 @@ def start_run(recipe: Recipe, name: str, path: Path) -> Outcome:
     require_unused(path, f", or go on with --resume {path}")
     with heeding_signals() as interruption:
         prepared = prepare(recipe)
-        model, base_hash = _load(prepared)
-        recipe = recipe.model_copy(update={"provenance": _provenance(recipe, base_hash, prepared.data_hash)})
+        model, base_hash = load_base(prepared)
+        recipe = recipe.model_copy(update={"provenance": provenance_of(recipe, base_hash, prepared.data_hash)})
         writer = RunWriter.start(
             path, recipe_text=dump_recipe(recipe), recipe_name=name, max_steps=max(recipe.train.max_steps, 0) or None
         )
@@ -111,12 +105,12 @@ def resume_run(path: Path) -> Outcome:
         ReadWriteEditError: It is finished or in use, or its model or data are no longer those it began with.
     """
     folder = RunFolder(path)
-    _check_resumable(folder)
+    check_resumable(folder)
     recipe = load_recipe(str(folder.recipe))
     with heeding_signals() as interruption:
         prepared = prepare(recipe)
-        model, base_hash = _load(prepared)
-        _check_unchanged(recipe, base_hash, prepared.data_hash)
+        model, base_hash = load_base(prepared)
+        check_unchanged(recipe, base_hash, prepared.data_hash)
         with RunWriter.resume(path) as writer:
             checkpoint, passed_over = latest_checkpoint(folder.checkpoints)
             for sentence in passed_over:
@@ -292,39 +286,3 @@ class _Run:
         trainer._save_checkpoint(trainer.policy, trial=None)
         recorder.on_save(trainer.args, trainer.state, trainer.control)
         return f"the state after step {step} is kept in {self.folder.checkpoints / f'checkpoint-{step}'}"
-
-
-def _check_resumable(folder: RunFolder) -> None:
-    """Refuse what can be refused before anything is loaded or written."""
-    for file in (folder.recipe, folder.state):
-        if not file.is_file():
-            raise FolderError(f"{folder.path} is not a run: it has no {file.name}")
-    if read_run(folder.path).status == "finished" and folder.report.is_file():
-        raise FolderError(f"{folder.path} is finished: see {folder.report}, or start a new run")
-    if is_locked(folder.lock):
-        raise RunError(f"{folder.path} is in use by another process: stop it first")
-
-
-def _load(prepared: Preparation) -> tuple[PreTrainedModel, str]:
-    options = prepared.recipe.model
-    model = load_model(
-        prepared.source,
-        dtype=options.dtype,
-        quantization=options.quantization,
-        device=options.device,
-        attn_implementation=options.attn_implementation,
-    )
-    return model, weights_hash(model)
-
-
-def _provenance(recipe: Recipe, base_hash: str, data_hash: str) -> dict[str, str]:
-    hashes = {"weights_sha256": base_hash, "data_sha256": data_hash, "recipe_sha256": recipe_hash(recipe)}
-    return {**versions_of(PACKAGES), **hashes}
-
-
-def _check_unchanged(recipe: Recipe, base_hash: str, data_hash: str) -> None:
-    recorded = recipe.provenance or {}
-    if recorded.get("weights_sha256") != base_hash:
-        raise ModelError(f"the weights of {recipe.model.path} are no longer those that the run began with")
-    if recorded.get("data_sha256") != data_hash:
-        raise DataError(f"the rows of {recipe.data.path} are no longer those that the run began with")

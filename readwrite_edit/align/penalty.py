@@ -12,7 +12,7 @@ from torch import Tensor
 from readwrite_edit.adapter import Target
 from readwrite_edit.adapter.install import factors_of
 from readwrite_edit.errors import RecipeError
-from readwrite_edit.evaluate.texts import base_predictor, predictor
+from readwrite_edit.evaluate.texts import base_predictor, predictor, scored_hidden
 from readwrite_edit.geometry import LowRank, output_energy
 from readwrite_edit.models.pathways import weight_of
 from readwrite_edit.recipe.penalty import Penalty as Options
@@ -65,11 +65,9 @@ class _KL:
     def __call__(self, step: int) -> Tensor:
         here, there = predictor(self.policy), base_predictor(self.policy)
         ((ids, mask),) = token_batches(self._drawn(step), len(self.sequences))
-        ids, mask = ids.to(here.device), mask.to(here.device)
-        scored = mask[:, 1:].bool()
-        log_p = here.logits(here.hidden(ids, mask)[:, :-1][scored]).log_softmax(dim=-1)
+        log_p = here.logits(scored_hidden(here, ids, mask)).log_softmax(dim=-1)
         with torch.no_grad():
-            log_q = there.logits(there.hidden(ids, mask)[:, :-1][scored]).log_softmax(dim=-1)
+            log_q = there.logits(scored_hidden(there, ids, mask)).log_softmax(dim=-1)
         return (log_p.exp() * (log_p - log_q)).sum(dim=-1).mean()
 
     def _drawn(self, step: int) -> list[list[int]]:

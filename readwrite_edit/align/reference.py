@@ -19,13 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from readwrite_edit.align.tokenised import row_length
 from readwrite_edit.align.trl_names import REFERENCE_COLUMNS
 from readwrite_edit.durable import whole_file
 
 _SCHEMA = 1
 
 Row = Mapping[str, Any]
-Scorer = Callable[[Sequence[Row]], tuple[Tensor, Tensor]]
+Scorer = Callable[[Sequence[Row]], tuple[Tensor, ...]]
 Progress = Callable[[int, int], None]
 
 
@@ -70,30 +71,27 @@ class ReferenceStore:
 
 
 def score_rows(
-    rows: Sequence[Row], scorer: Scorer, *, batch_size: int, progress: Progress | None = None
-) -> tuple[Tensor, Tensor]:
+    rows: Sequence[Row], scorer: Scorer, *, batch_size: int, columns: int = 2, progress: Progress | None = None
+) -> tuple[Tensor, ...]:
     """Score rows in batches of like length.
 
     Args:
         rows: Tokenised rows.
-        scorer: Gives the chosen and rejected log-probabilities of a batch.
+        scorer: Gives the columns of a batch: the chosen and rejected log-probabilities, of one model or of several.
         batch_size: Rows in a batch.
+        columns: How many there are.
         progress: Called with (rows done, rows in all).
 
     Returns:
-        Chosen and rejected log-probabilities in the order of the rows, float32, on the CPU.
+        The columns in the order of the rows, (rows,) each, float64, on the CPU.
     """
-    order = sorted(range(len(rows)), key=lambda index: -_length(rows[index]))
-    chosen, rejected = torch.empty(len(rows)), torch.empty(len(rows))
+    order = sorted(range(len(rows)), key=lambda index: -row_length(rows[index]))
+    found = tuple(torch.empty(len(rows), dtype=torch.float64) for _ in range(columns))
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
         scored = scorer([rows[index] for index in indices])
-        for target, values in zip((chosen, rejected), scored, strict=True):
-            target[indices] = values.float().cpu()
+        for target, values in zip(found, scored, strict=True):
+            target[indices] = values.double().cpu()
         if progress:
             progress(min(start + batch_size, len(order)), len(order))
-    return chosen, rejected
-
-
-def _length(row: Row) -> int:
-    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+    return found

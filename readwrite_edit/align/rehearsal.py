@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from readwrite_edit.align.prepare import Preparation, prepare
-from readwrite_edit.align.tokenised import render_sample
+from readwrite_edit.align.tokenised import render_sample, row_length
 from readwrite_edit.models.loading import build_meta_model, default_device, load_config
 from readwrite_edit.recipe import Recipe
 
@@ -75,7 +75,7 @@ def _memory(prepared: Preparation) -> list[str]:
     sites = {projection.site: projection.d_in for projection in prepared.projections}
     # two halves in float64; once collected they leave an accelerator
     statistics = sum(8 * 2 * d_in**2 for d_in in sites.values())
-    length = min(recipe.train.max_length or 1024, max(map(_longest, prepared.train.rows)))
+    length = min(recipe.train.max_length or 1024, max(map(row_length, prepared.train.rows)))
     tokens = 2 * recipe.train.per_device_train_batch_size * length
     layers = 1 if recipe.train.gradient_checkpointing else prepared.pathways.n_layers
     activations = tokens * config.hidden_size * _KEPT_PER_LAYER * layers * _BYTES[kept]
@@ -84,10 +84,6 @@ def _memory(prepared: Preparation) -> list[str]:
         f"weights {weight_bytes / _GIB:.1f}, statistics {statistics / _GIB:.1f}, activations {activations / _GIB:.1f}"
     )
     return [f"about {total / _GIB:.1f} GiB on the {'CPU' if on_cpu else 'GPU'} ({parts}; a rough estimate)"]
-
-
-def _longest(row: dict[str, list[int]]) -> int:
-    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
 def _data(prepared: Preparation) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from readwrite_edit.align.data_source import find_source
+from readwrite_edit.align.data_source import DataSource, find_source
 from readwrite_edit.align.messages import BadRowError, check_characters, checked_messages
 from readwrite_edit.align.records import RECORD_SUFFIXES, BadRecords, Record, first_line, kind_of
 from readwrite_edit.errors import DataError
@@ -82,6 +82,29 @@ def check_text(text: ProtectedText) -> None:
         raise DataError(_empty(text))
 
 
+def format_of(path: str) -> str:
+    """``chat`` for a text whose first record holds messages, else ``text``.
+
+    Raises:
+        DataError: It is missing or unreadable.
+    """
+    source = _source(path)
+    if _plain_file(source) is not None:
+        return "text"
+    first: Mapping[str, Any] = next((one.value for one in source.records(_COLUMNS) if not one.problem), {})
+    chat = isinstance(first.get("messages"), list) or isinstance(first.get("chosen"), list)
+    return "chat" if chat and not isinstance(first.get("text"), str) else "text"
+
+
+def _source(path: str) -> DataSource:
+    return find_source(path, builtin=_BUILTIN_FILES, suffixes=(".txt", *RECORD_SUFFIXES))
+
+
+def _plain_file(source: DataSource) -> Path | None:
+    """The file of a source that is plain text, and no records."""
+    return source.file if source.file is not None and source.file.suffix.lower() == ".txt" else None
+
+
 def _drawn(
     text: ProtectedText,
     documents: list[Document],
@@ -122,16 +145,17 @@ def _chat_tokeniser(
 
 
 def _plain_texts(text: ProtectedText, size: int) -> list[Document]:
-    source = find_source(text.path, builtin=_BUILTIN_FILES, suffixes=(".txt", *RECORD_SUFFIXES))
-    if source.file is not None and source.file.suffix.lower() == ".txt":
-        return [("", block) for block in _blocks(_read(source.file, text.path), size)]
+    source = _source(text.path)
+    file = _plain_file(source)
+    if file is not None:
+        return [("", block) for block in _blocks(_read(file, text.path), size)]
     found = _checked(source.records(_COLUMNS), text.path, _plain_text)
     return [(place, item) for place, item in found if item.strip()]
 
 
 def _chats(text: ProtectedText) -> list[Document]:
-    source = find_source(text.path, builtin=_BUILTIN_FILES, suffixes=(".txt", *RECORD_SUFFIXES))
-    if source.file is not None and source.file.suffix.lower() == ".txt":
+    source = _source(text.path)
+    if _plain_file(source) is not None:
         raise DataError(printable(f"{text.path}: plain text, but its format is chat; set format: text"))
     return _checked(source.records(_COLUMNS), text.path, _chat)
 

@@ -102,6 +102,11 @@ def pair_sequences(rows: Sequence[Mapping[str, list[int]]], max_length: int | No
     return [(row["prompt_ids"] + row[side])[:max_length] for row in rows for side in ("chosen_ids", "rejected_ids")]
 
 
+def row_length(row: Mapping[str, Any]) -> int:
+    """Tokens of a tokenised row's longer sequence."""
+    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+
+
 def render_sample(
     row: Mapping[str, list[int]],
     tokenizer: PreTrainedTokenizerBase,

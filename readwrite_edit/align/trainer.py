@@ -22,7 +22,7 @@ from readwrite_edit.align.completion_head import install_completion_head
 from readwrite_edit.align.reference import Progress, ReferenceStore, reference_key, score_rows
 from readwrite_edit.align.trl_names import REFERENCE_COLUMNS, DPOConfig, DPOTrainer, FusedCausalLMOutput
 from readwrite_edit.errors import RunError
-from readwrite_edit.evaluate.records import RowScores, token_id
+from readwrite_edit.evaluate.records import RowScores, row_id
 from readwrite_edit.models.pathways import unwrap
 from readwrite_edit.recipe import Recipe, dpo_arguments
 
@@ -90,7 +90,7 @@ class PreferenceTrainer(DPOTrainer):
         rows = self._held_out.to_list()
         reference = [tuple(row[name] for row in rows) for name in REFERENCE_COLUMNS]
         return RowScores(
-            ids=tuple(token_id(row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]) for row in rows),
+            ids=tuple(map(row_id, rows)),
             chosen=tuple(chosen),
             rejected=tuple(rejected),
             reference_chosen=reference[0],
@@ -131,7 +131,8 @@ class PreferenceTrainer(DPOTrainer):
         scores = store.load(key)
         if scores is None:
             batch_size = self.dpo.precompute_ref_batch_size or self.dpo.per_device_eval_batch_size
-            scores = score_rows(rows, self._score_batch, batch_size=batch_size, progress=progress)
+            chosen, rejected = score_rows(rows, self._score_batch, batch_size=batch_size, progress=progress)
+            scores = chosen.float(), rejected.float()
             store.save(key, *scores)
         for name, values in zip(REFERENCE_COLUMNS, scores, strict=True):
             dataset = dataset.add_column(name, values.tolist())

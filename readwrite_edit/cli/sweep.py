@@ -55,11 +55,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Carry a sweep out or print its grid; exit code 0, or 3 where a run did not finish."""
+    from readwrite_edit.runs.folder import recipe_title
     from readwrite_edit.sweep import SweepRecord, carry_out
 
     _check(args)
     axes = _axes(args)
-    folder = args.dir or Path("runs") / f"sweep-{Path(args.recipe).stem}"
+    folder = args.dir or Path("runs") / f"sweep-{recipe_title(args.recipe)}"
     record = SweepRecord(recipe=args.recipe, settings=tuple(args.set), choose=args.choose)
     if args.dry_run:
         return _rehearse(args, folder, record, axes)

@@ -9,9 +9,8 @@ from readwrite_edit.compare.arms import Run
 from readwrite_edit.compare.matched import common_seeds
 from readwrite_edit.compare.measured import unlike
 from readwrite_edit.errors import DataError
-from readwrite_edit.evaluate.overlap import NGRAM
+from readwrite_edit.evaluate.overlap import MOST_SHARED, NGRAM
 
-_MOST_SHARED = 0.01
 _TRAINED_ON = (
     "data.",
     "train.max_length",
@@ -114,11 +113,9 @@ def _apart(runs: Sequence[Run]) -> Check:
     if not all(shared):
         return Check("kept apart", None, "a run does not say how much of the evaluation it had seen")
     worst = {name: max(one.get(name, 0.0) for one in shared) for one in shared for name in one}
-    seen = {name: value for name, value in worst.items() if value > _MOST_SHARED}
+    seen = {name: value for name, value in worst.items() if value > MOST_SHARED}
     found = ", ".join(f"{value:.1%} of {name}" for name, value in (seen or worst).items())
-    detail = (
-        f"tokens in {NGRAM}-grams that were trained on or chose a basis: {found}; at most {_MOST_SHARED:.0%} may be"
-    )
+    detail = f"tokens in {NGRAM}-grams that were trained on or chose a basis: {found}; at most {MOST_SHARED:.0%} may be"
     return Check("kept apart", not seen, detail)
 
 

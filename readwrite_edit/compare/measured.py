@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from readwrite_edit.evaluate.metrics import margins
 from readwrite_edit.evaluate.records import Evaluation, RowScores
 
 Array = NDArray[np.float64]
@@ -74,11 +75,8 @@ def measure(evaluations: Sequence[Evaluation], gain: Gain, part: Part) -> Measur
 
 def row_gains(evaluation: Evaluation, gain: Gain) -> Array:
     """Gain of each row over the untrained model, shape (R,)."""
-    rows = _rows(evaluation)
-    chosen = np.array(rows.chosen) - np.array(rows.reference_chosen)
-    rejected = np.array(rows.rejected) - np.array(rows.reference_rejected)
-    margins: Array = evaluation.beta * (chosen - rejected)
-    return margins if gain == "margin" else np.log(2) - np.logaddexp(0, -margins)
+    found = margins(_rows(evaluation), beta=evaluation.beta)
+    return found if gain == "margin" else np.log(2) - np.logaddexp(0, -found)
 
 
 def unlike(one: Evaluation, other: Evaluation) -> str:

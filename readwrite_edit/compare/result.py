@@ -14,6 +14,7 @@ from readwrite_edit.compare.matched import DRAWS, AtBudget, AtLevel, Resamples, 
 from readwrite_edit.compare.measured import Gain
 from readwrite_edit.compare.points import Point, farthest, front_of, points_of, spent_by_all
 from readwrite_edit.compare.selection import chosen_runs
+from readwrite_edit.durable import plain
 from readwrite_edit.errors import DataError, RecipeError
 
 BASELINES, PLAIN = ("lora", "plain-lora"), "lora"
@@ -83,7 +84,7 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; what is infinite (a cost of what is never gained) or unknown is None."""
-        found: dict[str, Any] = _plain({"schema": 1, **asdict(self)})
+        found: dict[str, Any] = plain({"schema": 1, **asdict(self)})
         return found
 
 
@@ -189,11 +190,3 @@ def _facts(runs: Sequence[Run], chosen: Mapping[str, str]) -> list[ArmFacts]:
             )
         )
     return facts
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

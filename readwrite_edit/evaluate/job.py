@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from readwrite_edit.align.trouble import as_run_error
+from readwrite_edit.durable import plain
 from readwrite_edit.errors import RunError
 from readwrite_edit.evaluate.figures import Figure
 from readwrite_edit.evaluate.harness import Harness, prepare_harness, run_harness
@@ -21,7 +22,7 @@ from readwrite_edit.evaluate.measuring import Loaded, Measured, load, measure
 from readwrite_edit.evaluate.metrics import described, figures_of
 from readwrite_edit.evaluate.records import Evaluation, as_line
 from readwrite_edit.evaluate.request import Request
-from readwrite_edit.evaluate.result import KIND, SCHEMA, plain, result_path, write_result
+from readwrite_edit.evaluate.result import KIND, SCHEMA, result_path, write_result
 from readwrite_edit.evaluate.subject import Subject
 from readwrite_edit.interventions.inference import DRAWS
 from readwrite_edit.provenance import versions_of

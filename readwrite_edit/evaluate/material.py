@@ -22,6 +22,7 @@ from readwrite_edit.evaluate.measured_texts import (
     read_texts,
     with_both_formats,
 )
+from readwrite_edit.evaluate.overlap import MOST_SHARED
 from readwrite_edit.evaluate.request import Request, read_prompts
 from readwrite_edit.evaluate.subject import Subject, find_subject
 from readwrite_edit.evaluate.updates import adapter_updates
@@ -230,7 +231,7 @@ def _leaks(shared: Mapping[str, float]) -> list[str]:
     return [
         f"{share:.0%} of the tokens of '{name}' are in what the run was trained on or chose its basis by"
         for name, share in shared.items()
-        if share >= 0.01
+        if share >= MOST_SHARED
     ]
 
 

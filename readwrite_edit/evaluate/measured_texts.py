@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from readwrite_edit.align.data_source import BUILTIN, find_source
-from readwrite_edit.align.records import RECORD_SUFFIXES
-from readwrite_edit.align.texts import load_text, supports_chat
+from readwrite_edit.align.data_source import BUILTIN
+from readwrite_edit.align.texts import format_of, load_text, supports_chat
 from readwrite_edit.errors import DataError, RecipeError
 from readwrite_edit.evaluate.request import name_and_path
 from readwrite_edit.recipe.sections import ProtectedText
@@ -20,8 +19,6 @@ from readwrite_edit.terminal import printable
 MAX_LENGTH = 256
 TOKENS = 2048
 _HELD_OUT = {"text": ("prose", "builtin:prose_eval"), "chat": ("chat", "builtin:chat_eval")}
-_BUILTIN_FILES = ("prose.txt", "prose_eval.txt", "chat.jsonl", "chat_eval.jsonl", "concise.jsonl")
-_COLUMNS = ("text", "content", "messages", "prompt", "chosen")
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def given_texts(given: Sequence[str], tokens: int) -> list[ProtectedText]:
     texts = []
     for item in given:
         name, path = name_and_path(item)
-        options = {"path": path, "format": _format(path), "tokens": tokens} | ({"name": name} if name else {})
+        options = {"path": path, "format": format_of(path), "tokens": tokens} | ({"name": name} if name else {})
         texts.append(ProtectedText.model_validate(options))
     names = [text.name for text in texts]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -150,13 +147,3 @@ def cut_to(texts: Iterable[MeasuredText], tokens: int | None) -> list[MeasuredTe
             )
         cut.append(replace(text, sequences=kept))
     return cut
-
-
-def _format(path: str) -> str:
-    """``chat`` for records whose first holds messages, else ``text``."""
-    source = find_source(path, builtin=_BUILTIN_FILES, suffixes=(".txt", *RECORD_SUFFIXES))
-    if source.file is not None and source.file.suffix.lower() == ".txt":
-        return "text"
-    first: Mapping[str, Any] = next((one.value for one in source.records(_COLUMNS) if not one.problem), {})
-    chat = isinstance(first.get("messages"), list) or isinstance(first.get("chosen"), list)
-    return "chat" if chat and not isinstance(first.get("text"), str) else "text"

@@ -136,7 +136,7 @@ def _text(
 ) -> tuple[TextScores, list[float]]:
     """Scores of a text's sequences, and the price of each adapted matrix on it."""
     model = predictor(loaded.model)
-    probe = TextProbe(text.sequences, batch_size)
+    probe = TextProbe(text.sequences, batch_size, again=False)
     matrices = material.matrices
     with progress_bar(f"KL and perplexity on '{text.name}'", "seq") as advance:
         if not isinstance(loaded.model, PeftModel):

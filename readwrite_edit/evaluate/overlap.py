@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 NGRAM = 13
+MOST_SHARED = 0.01  # of a text that counts as kept apart
 _LEAST_DISTINCT = 8
 
 Tokens = Sequence[int]

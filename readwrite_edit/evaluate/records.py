@@ -87,6 +87,11 @@ def token_id(*sequences: Sequence[int]) -> str:
     return hashlib.sha256(json.dumps([list(one) for one in sequences]).encode()).hexdigest()[:12]
 
 
+def row_id(row: Mapping[str, Sequence[int]]) -> str:
+    """A name of a tokenised preference row by its content."""
+    return token_id(row["prompt_ids"], row["chosen_ids"], row["rejected_ids"])
+
+
 def as_line(evaluation: Evaluation) -> dict[str, Any]:
     """An evaluation as a line of ``evaluations.jsonl``; floats are rounded to seven significant digits."""
     values = asdict(evaluation)

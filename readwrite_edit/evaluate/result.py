@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,17 +84,6 @@ def read_result(path: Path) -> FiledResult:
     line = content.get("evaluation")
     evaluation = parse(line) if isinstance(line, dict) else None
     return FiledResult(path, content, evaluation, other_versions(content["metrics"]))
-
-
-def plain(value: Any) -> Any:
-    """The same with None for every number that is not finite: JSON has no word for them."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
 
 
 def _unused(folder: Path, now: datetime) -> Path:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from readwrite_edit.evaluate.records import RowScores, token_id
+from readwrite_edit.align.reference import score_rows as score_in_batches
+from readwrite_edit.evaluate.records import RowScores, row_id
 from readwrite_edit.evaluate.texts import Predictor, Progress
 
 _ROWS = 128
@@ -39,31 +40,22 @@ def score_rows(
     Returns:
         In the order of the rows.
     """
-    order = sorted(range(len(rows)), key=lambda index: -_length(rows[index]))
-    found = [[math.nan] * 4 for _ in rows]
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        sequences = [(rows[index], side) for side in _SIDES for index in batch]
-        for column, predictor in ((0, model), (2, base)):
-            if predictor is not None:
-                sums = _answers(predictor, sequences, max_length).chunk(2)
-                for place, values in enumerate(sums):
-                    for index, value in zip(batch, values.tolist(), strict=True):
-                        found[index][column + place] = value
-        if progress:
-            progress(min(start + batch_size, len(order)), len(order))
-    chosen, rejected, reference_chosen, reference_rejected = zip(*found, strict=True)
+
+    def score(batch: Sequence[Row]) -> tuple[Tensor, ...]:
+        sequences = [(row, side) for side in _SIDES for row in batch]
+        unknown = torch.full((len(sequences),), math.nan)
+        sums = (unknown if one is None else _answers(one, sequences, max_length) for one in (model, base))
+        return tuple(column for both in sums for column in both.chunk(2))
+
+    columns = score_in_batches(rows, score, batch_size=batch_size, columns=4, progress=progress)
+    chosen, rejected, reference_chosen, reference_rejected = (tuple(column.tolist()) for column in columns)
     return RowScores(
-        ids=tuple(token_id(row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]) for row in rows),
+        ids=tuple(map(row_id, rows)),
         chosen=chosen,
         rejected=rejected,
         reference_chosen=reference_chosen,
         reference_rejected=reference_rejected,
     )
-
-
-def _length(row: Row) -> int:
-    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
 def _answers(model: Predictor, sequences: Sequence[tuple[Row, str]], max_length: int | None) -> Tensor:

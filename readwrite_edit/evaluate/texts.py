@@ -12,6 +12,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from readwrite_edit.evaluate.figures import exponential
 from readwrite_edit.evaluate.records import TextScores, token_id
 from readwrite_edit.interventions.kl import kl_and_change
 from readwrite_edit.models.language_head import language_model_head
@@ -62,15 +63,18 @@ def base_predictor(model: PeftModel) -> Predictor:
 
 @dataclass(eq=False)
 class TextProbe:
-    """A text to be measured again and again: the base's hidden states on it are computed once and kept on the CPU.
+    """A text to be measured, as often as one likes.
 
     Attributes:
         sequences: Token ids.
         batch_size: Sequences in a forward pass.
+        again: Whether it is measured more than once: the base's hidden states are then computed once, and kept on the
+            CPU.
     """
 
     sequences: Sequence[Sequence[int]]
     batch_size: int = 8
+    again: bool = True
     _base: list[Tensor] = field(default_factory=list)
 
     def measure(self, policy: Predictor, base: Predictor, progress: Progress | None = None) -> TextScores:
@@ -88,7 +92,8 @@ class TextProbe:
         counts: list[int] = []
         for number, (input_ids, mask) in enumerate(token_batches(self.sequences, self.batch_size)):
             scored = mask[:, 1:].bool()
-            here, there = (_scored(one, input_ids, mask) for one in (policy, self._cached(number, base)))
+            known = self._cached(number, base) if self.again else base
+            here, there = (scored_hidden(one, input_ids, mask) for one in (policy, known))
             parts = _compare(policy, base, here, there, input_ids[:, 1:][scored])
             owners = scored.nonzero()[:, 0]
             sums.append(torch.zeros(len(mask), 3, dtype=torch.float64).index_add_(0, owners, parts))
@@ -128,7 +133,7 @@ def text_metrics(
         ``kl``, ``perplexity`` and ``base_perplexity``.
     """
     with evaluating(model):
-        probe = TextProbe(sequences, batch_size)
+        probe = TextProbe(sequences, batch_size, again=False)
         return means(probe.measure(predictor(model), base_predictor(model), progress))
 
 
@@ -136,12 +141,7 @@ def means(scores: TextScores) -> dict[str, float]:
     """KL and perplexities of a text as a whole: ``kl``, ``perplexity`` and ``base_perplexity``."""
     positions = sum(scores.positions)
     kl, nll, base_nll = (math.fsum(column) / positions for column in (scores.kl, scores.nll, scores.base_nll))
-    return {"kl": kl, "perplexity": perplexity(nll), "base_perplexity": perplexity(base_nll)}
-
-
-def perplexity(mean_nll: float) -> float:
-    """Perplexity from a mean negative log-likelihood in nats, infinite where exp would overflow."""
-    return math.exp(mean_nll) if mean_nll < 700 else math.inf
+    return {"kl": kl, "perplexity": exponential(nll), "base_perplexity": exponential(base_nll)}
 
 
 @contextmanager
@@ -156,7 +156,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def _scored(model: Predictor, input_ids: Tensor, mask: Tensor) -> Tensor:
+def scored_hidden(model: Predictor, input_ids: Tensor, mask: Tensor) -> Tensor:
     """Hidden states of the positions whose next token is known, in row-major order, (n, d_model)."""
     ids, attended = input_ids.to(model.device), mask.to(model.device)
     return model.hidden(ids, attended)[:, :-1][attended[:, 1:].bool()]

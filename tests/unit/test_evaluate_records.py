@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from readwrite_edit.durable import plain
 from readwrite_edit.errors import DataError
 from readwrite_edit.evaluate.metrics import described
 from readwrite_edit.evaluate.records import (
@@ -19,7 +20,7 @@ from readwrite_edit.evaluate.records import (
     read_evaluations,
     token_id,
 )
-from readwrite_edit.evaluate.result import plain, read_result, write_result
+from readwrite_edit.evaluate.result import read_result, write_result
 
 ROWS = RowScores(
     ids=("a",), chosen=(-1.23456789,), rejected=(-2.0,), reference_chosen=(-1.5,), reference_rejected=(-2.5,)

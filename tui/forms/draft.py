@@ -15,7 +15,7 @@ from readwrite_edit.recipe.overrides import apply_overrides
 from readwrite_edit.recipe.problems import Origin, dotted, shortened
 from readwrite_edit.recipe.reading import check_values
 from readwrite_edit.recipe.section import Section
-from readwrite_edit.terminal import printable
+from readwrite_edit.terminal import counted, printable
 from readwrite_edit.tui.forms.model_check import named_model
 from readwrite_edit.tui.forms.schema import Field, Part
 from readwrite_edit.tui.forms.values import UnreadableError, flow, text_of, value_of
@@ -176,10 +176,9 @@ def wrong_with(draft: Snapshot) -> list[Wrong]:
 
 def in_short(problems: Sequence[Wrong], draft: Draft | None) -> str:
     """How many problems; in words those that no field of a draft shows, of the others the keys."""
-    count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
     shown = [one for one in problems if draft is not None and draft.field(one.key)]
     others = [str(one) for one in problems if one not in shown]
-    return f"{count}: {'; '.join([*others, *dict.fromkeys(one.key for one in shown)])}"
+    return f"{counted(len(problems), 'problem')}: {'; '.join([*others, *dict.fromkeys(one.key for one in shown)])}"
 
 
 def hub_id(draft: Snapshot) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from readwrite_edit.align.completion_head import completion_log_probs
+from readwrite_edit.align.tokenised import row_length
 from readwrite_edit.align.trl_names import REFERENCE_COLUMNS, DataCollatorForPreference, DPOTrainer, FusedCausalLMOutput
 from readwrite_edit.models.language_head import LanguageModelHead
 from readwrite_edit.recipe.objective import Objective
@@ -35,7 +36,7 @@ def pair_batches(
         chosen answers, then the rejected.
     """
     collate = DataCollatorForPreference(pad_token_id=pad_token_id, max_length=max_length)
-    ordered = sorted(rows, key=_longest, reverse=True)
+    ordered = sorted(rows, key=row_length, reverse=True)
     starts = range(0, len(ordered), batch_size)
     return [collate([dict(row) for row in ordered[start : start + batch_size]]) for start in starts]
 
@@ -119,7 +120,3 @@ def _as_much_of_a_trainer(objective: Objective, device: torch.device) -> SimpleN
 
 def _same(value: Any) -> Any:
     return value
-
-
-def _longest(row: Mapping[str, list[int]]) -> int:
-    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
