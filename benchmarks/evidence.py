@@ -17,9 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from readwrite_edit.compare.selection import choose_values
+from readwrite_edit.sweep.record import read_record
+
 RECIPES = Path(__file__).resolve().parent / "evidence"
-ALL_LINEAR = "adapter.modules=[q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]"
-RATES = "train.learning_rate=1e-3,3e-3"
+RATE = "train.learning_rate"
+RATES = "1e-3,3e-3"
+OWN_RATES = {"minor": "3e-3|1e-2", "lora-all": "3e-4|1e-3"}
+ALL_LINEAR = "[q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]"
 
 ARMS = {
     "lora": "adapter.basis=lora",
@@ -28,23 +33,24 @@ ARMS = {
     "principal": "adapter.basis=principal",
     "gradient": "adapter.basis=gradient",
     "random": "adapter.basis=random",
-    "minor": "adapter.basis=minor,train.learning_rate=3e-3|1e-2",
-    "lora-all": f"adapter.basis=lora,{ALL_LINEAR},train.learning_rate=3e-4|1e-3",
+    "minor": "adapter.basis=minor",
+    "lora-all": f"adapter.basis=lora,adapter.modules={ALL_LINEAR}",
 }
 HELD = {
-    "lora-kl1": "adapter.basis=lora,penalty.kl=1",
-    "lora-kl10": "adapter.basis=lora,penalty.kl=10",
-    "lora-price": "adapter.basis=lora,penalty.price=100",
+    "lora-kl1": ("lora", "penalty.kl=1"),
+    "lora-kl10": ("lora", "penalty.kl=10"),
+    "lora-price": ("lora", "penalty.price=100"),
 }
 RANKED = {
-    f"{arm}-r{rank}": f"{ARMS[arm]},adapter.rank={rank}"
+    f"{arm}-r{rank}": (arm, f"adapter.rank={rank}")
     for arm in ("lora", "contrastive", "contrastive-wide")
     for rank in (4, 64)
 }
 WIDER = {
-    "contrastive-qkv": f"{ARMS['contrastive']},adapter.modules=[q_proj,k_proj,v_proj]",
-    "contrastive-mlp": f"{ARMS['contrastive']},adapter.modules=[q_proj,k_proj,gate_proj,up_proj]",
-    "lora-qkv": f"{ARMS['lora']},adapter.modules=[q_proj,k_proj,v_proj]",
+    "contrastive-qkv": ("contrastive", "adapter.modules=[q_proj,k_proj,v_proj]"),
+    "contrastive-mlp": ("contrastive", "adapter.modules=[q_proj,k_proj,gate_proj,up_proj]"),
+    "contrastive-prose": ("contrastive", "calibration.protect=[{path: data/prose_protect.txt, name: prose}]"),
+    "minor-prose": ("minor", "calibration.path=data/prose_protect.txt"),
 }
 
 
@@ -55,23 +61,28 @@ class Stage:
     Attributes:
         recipe: In benchmarks/evidence.
         arms: Name to overrides.
+        chosen: Whether learning rates are given, those that stage ``hh`` chose, and not to be chosen here.
         settings: The same for all runs.
     """
 
     recipe: str
-    arms: dict[str, str]
+    arms: dict[str, tuple[str, str]]
+    chosen: bool = True
     settings: tuple[str, ...] = ()
 
 
+THEMSELVES = {arm: (arm, "") for arm in ARMS}
 STAGES = {
-    "hh": Stage("hh", ARMS),
-    "demo": Stage("demo", ARMS),
+    "hh": Stage("hh", THEMSELVES, chosen=False),
+    "demo": Stage("demo", THEMSELVES),
     "hh-held": Stage("hh", HELD),
     "hh-ranks": Stage("hh", RANKED),
     "demo-ranks": Stage("demo", RANKED),
     "hh-wider": Stage("hh", WIDER),
     "hh-long": Stage(
-        "hh", {arm: ARMS[arm] for arm in ("lora", "contrastive")}, ("train.max_steps=60", "train.eval_steps=15")
+        "hh",
+        {arm: THEMSELVES[arm] for arm in ("lora", "contrastive", "contrastive-wide")},
+        settings=("train.max_steps=48", "train.eval_steps=16"),
     ),
 }
 COMPARISONS = {
@@ -105,13 +116,29 @@ def sweep(name: str, root: Path, seeds: int, dry_run: bool) -> int:
     stage = STAGES[name]
     options = [
         *(word for setting in stage.settings for word in ("--set", setting)),
-        *(word for arm, overrides in stage.arms.items() for word in ("--arm", f"{arm}:{overrides}")),
-        *("--over", RATES, "--choose", "train.learning_rate", "--seeds", str(seeds), "--dir", f"sweeps/{name}"),
+        *("--seeds", str(seeds), "--dir", f"sweeps/{name}"),
         *(["--dry-run"] if dry_run else []),
     ]
+    if stage.chosen:
+        rates = chosen_rates(root / "sweeps" / "hh")
+    else:
+        rates = OWN_RATES
+        options += ["--over", f"{RATE}={RATES}", "--choose", RATE]
+    for arm, (like, more) in stage.arms.items():
+        rate = [f"{RATE}={rates[like]}"] if like in rates else []
+        options += ["--arm", f"{arm}:{','.join(filter(None, (ARMS[like], more, *rate)))}"]
     recipe = f"{stage.recipe}.yaml"
     shutil.copyfile(RECIPES / recipe, root / recipe)  # beside the data that it names
     return command(["sweep", "--recipe", recipe, *options], root)
+
+
+def chosen_rates(folder: Path) -> dict[str, str]:
+    """Arm to the learning rate that the sweep in a folder chose for it."""
+    record = read_record(folder)
+    rates = choose_values(folder, record) if record else {}
+    if not rates:
+        raise SystemExit(f"{folder}: the first seed's runs are not finished; run --only hh first")
+    return rates
 
 
 def compare(name: str, root: Path, folder: Path) -> int:

@@ -25,11 +25,8 @@ from readwrite_edit.models.source import parse_source
 from readwrite_edit.recipe.sections import Data
 
 MODEL = "bundled:smollm2-135m-instruct"
-EVAL_ROWS = {"hh": 96, "demo": 48}
-LONGEST_ROW, LONGEST_PROMPT = (
-    128,
-    128,
-)  # tokens: of whole rows of HARMLESS, and of DEMO's prompts, whose answers are cut
+EVAL_ROWS = {"hh": 72, "demo": 32}
+LONGEST_ROW, LONGEST_PROMPT = 96, 96  # tokens: of HARMLESS's whole rows, and of DEMO's prompts, whose answers are cut
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from readwrite_edit.align.penalty import penalty
 from readwrite_edit.align.prepare import Preparation, prepare, shared_with_training
 from readwrite_edit.align.recorder import RunRecorder
 from readwrite_edit.align.reference import ReferenceStore
+from readwrite_edit.align.tokenised import row_length
 from readwrite_edit.align.trainer import (
     NonFiniteError,
     PreferenceTrainer,
@@ -203,7 +204,7 @@ class _Run:
             self.model,
             dpo_configuration(self.recipe, self.folder.checkpoints, on_cpu=self.model.device.type == "cpu"),
             train_rows=self.prepared.train.rows,
-            held_out_rows=self.prepared.held_out.rows,
+            held_out_rows=sorted(self.prepared.held_out.rows, key=row_length),  # less padding in a batch
             processing_class=self.prepared.tokenizer,
             peft_config=adapter_config(self.model, ranks),
         )
