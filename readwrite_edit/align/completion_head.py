@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +20,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from readwrite_edit.align.backbone import hidden_rows
 from readwrite_edit.align.trl_names import FusedCausalLMOutput
 from readwrite_edit.models.language_head import LanguageModelHead, language_model_head
 
 _ROWS = 128
-_SMALLEST_GROUP_TOKENS = 256
 
 
 @dataclass(frozen=True)
@@ -118,8 +117,7 @@ def install_completion_head(model: PreTrainedModel) -> None:
     """Let a model answer TRL's ``fused_lm_head`` call with this module's arithmetic.
 
     To be called on the bare model after the trainer has installed its own
-    answer, which stays in place for every other call. Rows of a batch run
-    through the backbone in groups of like length, so that padding costs little.
+    answer, which stays in place for every other call.
 
     Args:
         model: Bare model on a CPU; its output embeddings may be trained.
@@ -155,36 +153,5 @@ def _answer(
 
 def _labelled_hidden(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, mask: Tensor) -> Tensor:
     """Hidden states of the labelled positions in row-major order, shape (n, d_model)."""
-    pieces: dict[int, Tensor] = {}
-    for rows, length in length_groups(attention_mask.sum(dim=1).tolist()):
-        ids, attended = input_ids[rows, :length], attention_mask[rows, :length]
-        hidden = model.base_model(input_ids=ids, attention_mask=attended, use_cache=False).last_hidden_state
-        for position, row in enumerate(rows):
-            pieces[row] = hidden[position, : length - 1][mask[row, : length - 1]]
-    return torch.cat([pieces[row] for row in range(len(input_ids))])
-
-
-def length_groups(lengths: Sequence[int]) -> Iterator[tuple[list[int], int]]:
-    """Split a right-padded batch into groups of like length.
-
-    Greedy over the rows by falling length: a row opens a new group when joining
-    would waste over an eighth of its own length and the group is large enough
-    to keep the processor busy.
-
-    Args:
-        lengths: Real tokens of each row.
-
-    Yields:
-        Rows of a group in rising order and its longest length.
-    """
-    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    group: list[int] = []
-    for row in order:
-        longest = lengths[group[0]] if group else 0
-        full = len(group) * longest >= _SMALLEST_GROUP_TOKENS
-        if full and (longest - lengths[row]) * 8 > longest:
-            yield sorted(group), longest
-            group = []
-        group.append(row)
-    if group:
-        yield sorted(group), lengths[group[0]]
+    rows = hidden_rows(model, input_ids, attention_mask)
+    return torch.cat([states[:-1][labelled[: len(states) - 1]] for states, labelled in zip(rows, mask, strict=True)])

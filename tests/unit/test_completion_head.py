@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
-from readwrite_edit.align import completion_head
-from readwrite_edit.align.completion_head import completion_log_probs, install_completion_head, length_groups
+from readwrite_edit.align import backbone, completion_head
+from readwrite_edit.align.completion_head import completion_log_probs, install_completion_head
 from readwrite_edit.align.trl_names import FusedCausalLMOutput, add_fused_lm_head
 from readwrite_edit.models.language_head import LanguageModelHead, language_model_head
 from tests.tiny_models import TINY
@@ -70,7 +68,7 @@ def with_likely_labels(model: PeftModel, inputs: dict[str, Tensor]) -> dict[str,
 @pytest.fixture
 def several_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches as small as these would else be one group and one block of rows."""
-    monkeypatch.setattr(completion_head, "_SMALLEST_GROUP_TOKENS", 8)
+    monkeypatch.setattr(backbone, "_SMALLEST_GROUP_TOKENS", 8)
     monkeypatch.setattr(completion_head, "_ROWS", 7)
 
 
@@ -191,22 +189,3 @@ def test_the_head_of_a_model_has_its_factors() -> None:
     assert language_model_head(gemma).softcap == gemma.config.final_logit_softcapping == 30.0
     assert (language_model_head(llama).softcap, language_model_head(llama).scale) == (None, 0.5)
     assert language_model_head(llama).weight is llama.lm_head.weight
-
-
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
-@given(st.lists(st.integers(1, 400), min_size=1, max_size=24))
-def test_groups_partition_the_rows_and_pad_each_to_its_longest(lengths: list[int]) -> None:
-    groups = list(length_groups(lengths))
-    assert sorted(row for rows, _ in groups for row in rows) == list(range(len(lengths)))
-    for rows, longest in groups:
-        assert rows == sorted(rows) and longest == max(lengths[row] for row in rows)
-    computed = sum(len(rows) * longest for rows, longest in groups)
-    assert sum(lengths) <= computed <= len(lengths) * max(lengths)
-    for rows, longest in groups[:-1]:
-        assert len(rows) * longest >= 256, "a group is closed only when it keeps the processor busy"
-
-
-def test_rows_of_unlike_length_are_not_padded_to_each_other() -> None:
-    """300 and 290 are within an eighth; 100 opens a second group, and 20 may join it."""
-    assert list(length_groups([100, 300, 20, 290])) == [([1, 3], 300), ([0, 2], 100)]
-    assert list(length_groups([30, 5, 20])) == [([0, 1, 2], 30)]
