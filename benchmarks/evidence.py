@@ -2,7 +2,7 @@
 
     python benchmarks/evidence_data.py HARMLESS DEMO WIKITEXT --to ROOT/data
     python benchmarks/evidence.py run --root ROOT        # hours; goes on where it was left
-    python benchmarks/evidence.py figures --root ROOT --to docs/evidence
+    python benchmarks/evidence.py figures --root ROOT --to docs/evidence   # CSV, pictures, and the page's tables
 
 ``run --only STAGE`` does one stage, ``--dry-run`` prints the grids and the time to go.
 """
@@ -17,13 +17,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evidence_plot import plot
+from evidence_tables import filled
+
 from readwrite_edit.compare.selection import choose_values
+from readwrite_edit.durable import write_text
 from readwrite_edit.sweep.record import read_record
 
 RECIPES = Path(__file__).resolve().parent / "evidence"
 RATE = "train.learning_rate"
-RATES = "1e-3,3e-3"
-OWN_RATES = {"minor": "3e-3|1e-2", "lora-all": "3e-4|1e-3"}
+RATES = {
+    "lora": "1e-3|3e-3",
+    "contrastive": "3e-3|1e-2",
+    "contrastive-wide": "1e-3|3e-3",
+    "principal": "3e-4|1e-3",
+    "gradient": "3e-4|1e-3",
+    "random": "1e-3|3e-3",
+    "minor": "1e-2|3e-2",
+    "lora-all": "3e-4|1e-3",
+}
 ALL_LINEAR = "[q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]"
 
 ARMS = {
@@ -61,7 +73,7 @@ class Stage:
     Attributes:
         recipe: In benchmarks/evidence.
         arms: Name to overrides.
-        chosen: Whether learning rates are given, those that stage ``hh`` chose, and not to be chosen here.
+        chosen: Whether learning rates are given, those that stage ``concise`` chose, and not to be chosen here.
         settings: The same for all runs.
     """
 
@@ -73,24 +85,26 @@ class Stage:
 
 THEMSELVES = {arm: (arm, "") for arm in ARMS}
 STAGES = {
-    "hh": Stage("hh", THEMSELVES, chosen=False),
+    "concise": Stage("concise", THEMSELVES, chosen=False),
+    "hh": Stage("hh", THEMSELVES),
     "demo": Stage("demo", THEMSELVES),
-    "hh-held": Stage("hh", HELD),
-    "hh-ranks": Stage("hh", RANKED),
-    "demo-ranks": Stage("demo", RANKED),
-    "hh-wider": Stage("hh", WIDER),
-    "hh-long": Stage(
-        "hh",
-        {arm: THEMSELVES[arm] for arm in ("lora", "contrastive", "contrastive-wide")},
+    "concise-held": Stage("concise", HELD),
+    "concise-ranks": Stage("concise", RANKED),
+    "concise-wider": Stage("concise", WIDER),
+    "concise-long": Stage(
+        "concise",
+        {arm: THEMSELVES[arm] for arm in ("lora", "contrastive")},
         settings=("train.max_steps=48", "train.eval_steps=16"),
     ),
+    "hh-ranks": Stage("hh", RANKED),
+    "demo-ranks": Stage("demo", RANKED),
 }
 COMPARISONS = {
-    "hh": ("hh", "hh-held", "hh-wider"),
-    "demo": ("demo",),
-    "hh-ranks": ("hh", "hh-ranks"),
-    "demo-ranks": ("demo", "demo-ranks"),
-    "hh-long": ("hh-long",),
+    "concise": ("concise", "concise-held", "concise-wider"),
+    "concise-ranks": ("concise", "concise-ranks"),
+    "concise-long": ("concise-long",),
+    "hh": ("hh", "hh-ranks"),
+    "demo": ("demo", "demo-ranks"),
 }
 
 
@@ -104,11 +118,14 @@ def main() -> int:
     running.add_argument("--only", choices=STAGES, action="append", help="a stage; again for more (default: all)")
     running.add_argument("--seeds", type=int, default=3)
     running.add_argument("--dry-run", action="store_true")
-    drawing.add_argument("--to", type=Path, required=True, help="folder for a CSV and a page a comparison")
+    drawing.add_argument("--to", type=Path, required=True, help="folder of the figures, beside FOLDER.md")
     args = parser.parse_args()
     if args.action == "run":
         return max(sweep(name, args.root, args.seeds, args.dry_run) for name in args.only or STAGES)
-    return max((compare(name, args.root, args.to.resolve()) for name in COMPARISONS), default=0)
+    failed = max(compare(name, args.root, args.to.resolve()) for name in COMPARISONS)
+    if not failed:
+        fill(args.to.with_suffix(".md"), args.to)
+    return failed
 
 
 def sweep(name: str, root: Path, seeds: int, dry_run: bool) -> int:
@@ -120,13 +137,12 @@ def sweep(name: str, root: Path, seeds: int, dry_run: bool) -> int:
         *(["--dry-run"] if dry_run else []),
     ]
     if stage.chosen:
-        rates = chosen_rates(root / "sweeps" / "hh")
+        rates = chosen_rates(root / "sweeps" / "concise")
     else:
-        rates = OWN_RATES
-        options += ["--over", f"{RATE}={RATES}", "--choose", RATE]
+        rates = RATES
+        options += ["--over", f"{RATE}={RATES['lora'].replace('|', ',')}", "--choose", RATE]
     for arm, (like, more) in stage.arms.items():
-        rate = [f"{RATE}={rates[like]}"] if like in rates else []
-        options += ["--arm", f"{arm}:{','.join(filter(None, (ARMS[like], more, *rate)))}"]
+        options += ["--arm", f"{arm}:{','.join(filter(None, (ARMS[like], more, f'{RATE}={rates[like]}')))}"]
     recipe = f"{stage.recipe}.yaml"
     shutil.copyfile(RECIPES / recipe, root / recipe)  # beside the data that it names
     return command(["sweep", "--recipe", recipe, *options], root)
@@ -137,7 +153,7 @@ def chosen_rates(folder: Path) -> dict[str, str]:
     record = read_record(folder)
     rates = choose_values(folder, record) if record else {}
     if not rates:
-        raise SystemExit(f"{folder}: the first seed's runs are not finished; run --only hh first")
+        raise SystemExit(f"{folder}: the first seed's runs are not finished; run --only concise first")
     return rates
 
 
@@ -147,7 +163,15 @@ def compare(name: str, root: Path, folder: Path) -> int:
     if not there:
         return 0
     print(f"\n== {name}")
-    return command(["compare", *there, "--baseline", "lora", "--out", str(folder / name)], root)
+    failed = command(["compare", *there, "--baseline", "lora", "--full", "--out", str(folder / name)], root)
+    if not failed:
+        plot(folder / name, folder / f"{name}.svg")
+    return failed
+
+
+def fill(page: Path, folder: Path) -> None:
+    """Write the page's tables anew."""
+    write_text(page, filled(page.read_text(encoding="utf-8"), folder))
 
 
 def command(argv: Sequence[str], root: Path) -> int:

@@ -1,0 +1,105 @@
+"""The tables of docs/evidence.md, from the CSV files that ``evidence.py figures`` leaves.
+
+A line ``<!-- table NAME KIND -->`` in the page is followed by the table KIND of the
+comparison NAME, up to the next empty line; ``filled`` writes each of them anew.
+
+- ``ends``: each arm where its paths end, means over seeds.
+- ``kl``: KL on each text at the largest gain that arms are matched at, and its ratio to plain LoRA's.
+- ``margin``: the gain at the largest KL on each text that arms are matched at, and its difference from plain LoRA's.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+BASELINE = "lora"
+_MARKER = re.compile(r"(<!-- table (\S+) (\S+) -->\n\n?)(?:\|.*\n)*")
+_P = 0.05
+
+Line = Mapping[str, str]
+Row = Sequence[str]
+
+
+def filled(page: str, folder: Path) -> str:
+    """A page with its tables written anew from the folders of comparisons in a folder."""
+
+    def replaced(found: re.Match[str]) -> str:
+        name, kind = found.group(2), found.group(3)
+        return found.group(1) + markdown(TABLES[kind](folder / name))
+
+    return _MARKER.sub(replaced, page)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Rows, the first a heading, as a table."""
+    heading, *body = rows
+    rule = ["---", *["---:"] * (len(heading) - 1)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (heading, rule, *body))
+
+
+def ends_table(folder: Path) -> list[Row]:
+    """The last evaluation of each arm, mean over its seeds."""
+    points = _read(folder / "points.csv")
+    texts = [name for name in points[0] if name.startswith("kl_")]
+    rows: list[Row] = [("arm", "seeds", "margin", "accuracy", *(f"KL {text[3:]}" for text in texts))]
+    for arm in _arms(points):
+        own = [line for line in points if line["arm"] == arm]
+        last = max(int(line["step"]) for line in own)
+        ends = [line for line in own if int(line["step"]) == last]
+        means = {name: fmean(float(line[name]) for line in ends) for name in ("margin", "accuracy", *texts)}
+        figures = (f"{means['margin']:.3f}", f"{means['accuracy']:.0%}", *(f"{means[text]:.2g}" for text in texts))
+        rows.append((arm, str(len(ends)), *figures))
+    return rows
+
+
+def kl_table(folder: Path) -> list[Row]:
+    """KL at equal gain, and how often plain LoRA's that is."""
+    return _matched(folder, "kl_at_margin", lambda value: f"{value:.2g}", lambda ratio: f"×{ratio:.2g}", "margin {}")
+
+
+def margin_table(folder: Path) -> list[Row]:
+    """The gain at equal KL, and how much more than plain LoRA's that is."""
+    return _matched(folder, "margin_at_kl", lambda value: f"{value:.3f}", lambda more: f"{more:+.3f}", "KL {}")
+
+
+TABLES: dict[str, Callable[[Path], list[Row]]] = {"ends": ends_table, "kl": kl_table, "margin": margin_table}
+
+
+def _matched(folder: Path, kind: str, own: Callable[[float], str], other: Callable[[float], str], at: str) -> list[Row]:
+    lines = [line for line in _read(folder / "matched.csv") if line["kind"] == kind]
+    texts = list(dict.fromkeys(line["text"] for line in lines))
+    most = {text: max(float(line["at"]) for line in lines if line["text"] == text) for text in texts}
+    at_most = {(line["arm"], line["text"]): line for line in lines if float(line["at"]) == most[line["text"]]}
+    rows: list[Row] = [("arm", *(f"{text}, at {at.format(f'{most[text]:g}')}" for text in texts))]
+    for arm in _arms(lines):
+        rows.append((arm, *(_cell(at_most[arm, text], own, other) for text in texts)))
+    return rows
+
+
+def _cell(line: Line, own: Callable[[float], str], other: Callable[[float], str]) -> str:
+    """A figure and what it is beside the baseline's with the interval; a star where Holm's p is below 0.05."""
+    value, reached = float(line["value"]), float(line["reached"])
+    if reached < 1 and math.isinf(value):
+        return "never" if reached == 0 else f"only {reached:.0%} of seeds"
+    shown = own(value) if reached == 1 else f"≥ {own(value)}, spent less"
+    if not line["against"]:
+        return shown
+    against, low, high = (float(line[name]) for name in ("against", "against_low", "against_high"))
+    star = "\\*" if line["p_holm"] and float(line["p_holm"]) < _P else ""
+    return f"{shown} ({other(against)}, {other(low)} to {other(high)}){star}"
+
+
+def _arms(lines: Sequence[Line]) -> Iterator[str]:
+    """The baseline first, the others as they come."""
+    names = dict.fromkeys(line["arm"] for line in lines)
+    yield from sorted(names, key=lambda name: name != BASELINE)
+
+
+def _read(path: Path) -> list[Line]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
