@@ -94,7 +94,7 @@ STAGES = {
     "concise-long": Stage(
         "concise",
         {arm: THEMSELVES[arm] for arm in ("lora", "contrastive")},
-        settings=("train.max_steps=48", "train.eval_steps=16"),
+        settings=("train.max_steps=32", "train.eval_steps=8"),
     ),
     "hh-ranks": Stage("hh", RANKED),
     "demo-ranks": Stage("demo", RANKED),
