@@ -151,10 +151,14 @@ def sweep(name: str, root: Path, seeds: int, dry_run: bool) -> int:
 def chosen_rates(folder: Path) -> dict[str, str]:
     """Arm to the learning rate that the sweep in a folder chose for it."""
     record = read_record(folder)
-    rates = choose_values(folder, record) if record else {}
-    if not rates:
-        raise SystemExit(f"{folder}: the first seed's runs are not finished; run --only concise first")
-    return rates
+    labels = choose_values(folder, record) if record else {}
+    if record is None or not labels:
+        raise SystemExit(f"{folder}: the first seed's runs are not finished; run --only {folder.name} first")
+    settings = {(run.arm, run.chosen): run.settings for run in record.runs.values()}
+    return {
+        arm: next(word.partition("=")[2] for word in settings[arm, label] if word.startswith(f"{RATE}="))
+        for arm, label in labels.items()
+    }
 
 
 def compare(name: str, root: Path, folder: Path) -> int:

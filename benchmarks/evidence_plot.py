@@ -9,10 +9,10 @@ from statistics import fmean
 
 import matplotlib
 import numpy as np
+from evidence_tables import BASELINE, KEPT_BACK
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-BASELINE = "lora"
 MARKS = "osD^vPXp<>h*d8H"
 _INCHES = (11.5, 4.4)
 _STYLE = {"svg.hashsalt": "readwrite-edit", "svg.fonttype": "none", "font.size": 8.5, "axes.spines.top": False}
@@ -27,7 +27,7 @@ def plot(folder: Path, picture: Path) -> None:
     """
     with (folder / "points.csv").open(encoding="utf-8", newline="") as file:
         points = list(csv.DictReader(file))
-    texts = [name for name in points[0] if name.startswith("kl_")]
+    texts = [name for name in points[0] if name.startswith("kl_") and not name.endswith(KEPT_BACK)]
     with matplotlib.rc_context({**_STYLE, "axes.spines.right": False}):
         figure = Figure(figsize=_INCHES, layout="constrained")
         panels = figure.subplots(1, len(texts), sharey=True, squeeze=False)[0]

@@ -108,7 +108,7 @@ def write_compared(
         "data": {"path": "rows.jsonl"},
         "adapter": {"basis": path.name.rsplit("_s", 1)[0], "seed": seed},
         "train": {"max_steps": STEPS[-1], "seed": seed},
-        "provenance": {"weights_sha256": "0" * 64, "python": "3.11"},
+        "provenance": {"weights_sha256": "0" * 64, "data_sha256": "1" * 64, "python": "3.11"},
     }
     for section, update in (recipe or {}).items():
         sections.setdefault(section, {}).update(update)

@@ -54,7 +54,7 @@ def small_recipe(folder: Path, architecture: str = "llama", **sections: dict) ->
         "objective": {"beta": 0.5},
         "train": {"max_steps": 3, "per_device_train_batch_size": 4, "max_length": 64, "learning_rate": 0.01},
         "geometry": {"k": 4, "every": 1},
-        "evaluation": {"tokens": 120, "generations": ["the cat"], "max_new_tokens": 4},
+        "evaluation": {"tokens": 120, "max_length": 64, "generations": ["the cat"], "max_new_tokens": 4},
     }
     for section, update in sections.items():
         recipe[section] = {**recipe[section], **update}

@@ -57,5 +57,19 @@ def check_unchanged(recipe: Recipe, base_hash: str, data_hash: str) -> None:
     recorded = recipe.provenance or {}
     if recorded.get("weights_sha256") != base_hash:
         raise ModelError(f"the weights of {recipe.model.path} are no longer those that the run began with")
-    if recorded.get("data_sha256") != data_hash:
-        raise DataError(f"the rows of {recipe.data.path} are no longer those that the run began with")
+    check_rows(recipe, data_hash)
+
+
+def check_rows(recipe: Recipe, data_hash: str) -> None:
+    """Refuse rows that are no longer those that a run began with.
+
+    Args:
+        recipe: Of the run, with its provenance.
+        data_hash: Of the rows as they are read now.
+
+    Raises:
+        DataError: They are others.
+    """
+    if (recipe.provenance or {}).get("data_sha256") != data_hash:
+        files = " and ".join(filter(None, (recipe.data.path, recipe.data.eval_path)))
+        raise DataError(f"the rows of {files} are no longer those that the run began with")

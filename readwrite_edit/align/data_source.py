@@ -10,7 +10,6 @@ from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
-from readwrite_edit.align.hub_data import hub_records
 from readwrite_edit.align.records import RECORD_SUFFIXES, Record, read_records
 from readwrite_edit.errors import DataError
 from readwrite_edit.terminal import printable
@@ -47,6 +46,8 @@ class DataSource:
         """
         if self.file is not None:
             return read_records(self.file, wanted)
+        from readwrite_edit.align.hub_data import hub_records  # loads torch, which files do without
+
         return hub_records(self.path, wanted, name=name, split=split, revision=revision)
 
 

@@ -253,7 +253,7 @@ class _Run:
         return read_before(path)
 
     def _known_before(self, trainer: PreferenceTrainer) -> dict[str, float | None]:
-        key = trainer.reference_key_of_held_out([self.recipe.objective.model_dump(mode="json")])
+        key = trainer.reference_key_of_held_out(["means over rows", self.recipe.objective.model_dump(mode="json")])
         kept = cache_folder() / "before" / f"{key}.json"
         with suppress(OSError, RunError):
             figures = read_before(kept)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from trl import extract_prompt
-
 from readwrite_edit.align.messages import BadRowError, check_characters, checked_messages
 from readwrite_edit.align.records import BadRecords, Record, kind_of
 from readwrite_edit.errors import DataError
@@ -104,6 +102,8 @@ def _with_prompt(row: dict[str, Any]) -> dict[str, Any]:
     shared = row["chosen"][0] == row["rejected"][0] and min(len(row["chosen"]), len(row["rejected"])) > 1
     if not shared:
         raise BadRowError("no prompt, and chosen and rejected share no beginning that could be it; add a prompt")
+    from trl import extract_prompt  # loads torch, which rows with a prompt can do without
+
     extracted: dict[str, Any] = extract_prompt(row)
     for key in ("chosen", "rejected"):
         if isinstance(extracted[key], str) and not extracted[key].strip():

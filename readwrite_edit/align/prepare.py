@@ -194,13 +194,15 @@ def _kept_back(sequences: list[list[int]], tokens: int) -> tuple[list[list[int]]
 def _measured_texts(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> tuple[dict[str, list[list[int]]], list[str]]:
     """Token sequences of the texts that the recipe names for KL and perplexity, and notes."""
     texts, notes = {}, []
-    options = recipe.calibration
-    for text in recipe.evaluation.texts:
+    options = recipe.evaluation
+    for text in options.texts:
         if _unreadable(text, tokenizer):
             notes.append(f"{text.path} is left out: the tokenizer has no chat template")
             continue
-        tokens = min(recipe.evaluation.tokens, text.tokens)
-        texts[text.name] = load_text(text, tokenizer, tokens=tokens, max_length=options.max_length, seed=options.seed)
+        tokens = min(options.tokens, text.tokens)
+        texts[text.name] = load_text(
+            text, tokenizer, tokens=tokens, max_length=options.max_length, seed=recipe.calibration.seed
+        )
     return texts, notes
 
 

@@ -22,6 +22,7 @@ from readwrite_edit.align.completion_head import install_completion_head
 from readwrite_edit.align.reference import Progress, ReferenceStore, reference_key, score_rows
 from readwrite_edit.align.trl_names import REFERENCE_COLUMNS, DPOConfig, DPOTrainer, FusedCausalLMOutput
 from readwrite_edit.errors import RunError
+from readwrite_edit.evaluate.metrics import row_means
 from readwrite_edit.evaluate.records import RowScores, row_id
 from readwrite_edit.models.pathways import unwrap
 from readwrite_edit.recipe import Recipe, dpo_arguments
@@ -146,10 +147,16 @@ class PreferenceTrainer(DPOTrainer):
         self.policy.train(training)
         return scores
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """TRL's evaluation; ``row_scores`` then holds what it averaged."""
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """One evaluation; ``row_scores`` then holds what was averaged.
+
+        TRL averages over batches, of which the last may be smaller. What is known
+        of each row is averaged over the rows instead; the loss is already.
+        """
         self._answers.clear()
-        return super().evaluate(*args, **kwargs)
+        output = super().evaluation_loop(*args, **kwargs)
+        self._metrics["eval"] |= {name: [mean] for name, mean in row_means(self.row_scores, beta=self.beta).items()}
+        return output
 
     def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """One batch of an evaluation, whose log-probabilities are kept as they pass."""

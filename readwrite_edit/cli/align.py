@@ -98,6 +98,9 @@ def prepare_environment() -> None:
     Their banners and bars are not this command's output. And OpenMP's threads
     wait for each other by spinning: beside other busy processes that made a step
     ten times slower, while a short spin costs nothing on a free machine.
+
+    torch imports NumPy in its C code and forgets whatever is raised meanwhile, an
+    interruption too: NumPy is there already when torch looks for it.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -107,3 +110,4 @@ def prepare_environment() -> None:
         import warnings
 
         warnings.filterwarnings("ignore", category=FutureWarning)
+    import numpy  # noqa: F401

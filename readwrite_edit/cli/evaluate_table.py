@@ -17,6 +17,10 @@ _HEADINGS = {
     "base_perplexity": "of the base",
     "perplexity_ratio": "ratio",
 }
+_LEGEND = {
+    "kl": "KL in nats per token",
+    "price": "price: the predicted squared change of a matrix's output",
+}
 
 
 def print_result(result: Mapping[str, Any]) -> None:
@@ -49,9 +53,10 @@ def _print_rows(result: Mapping[str, Any]) -> None:
 
 def _print_texts(result: Mapping[str, Any]) -> None:
     """One line a text; the price, which was predicted, beside the KL, which was measured."""
-    print("\ntexts: KL in nats per token; price: the predicted squared change of a matrix's output")
     parts = {name: result["figures"][f"text {name}"] for name in result["texts"]}
     shown = [metric for metric in _COMPARED if any(metric in part for part in parts.values())]
+    legend = "; ".join(_LEGEND[metric] for metric in shown if metric in _LEGEND)
+    print(f"\ntexts: {legend}" if legend else "\ntexts")
     headings = [heading for metric in shown for heading in _columns(metric)]
     rows = [["text", "format", "tokens", *headings]]
     for name, about in result["texts"].items():
@@ -74,12 +79,13 @@ def _print_answers(result: Mapping[str, Any]) -> None:
     figures, settings = result["figures"], result["settings"]
     count, most = len(result["generations"]), settings["max_new_tokens"]
     print(f"\nanswers to {count} prompts, greedy, at most {most} tokens; repetition of {settings['ngram']}-grams")
-    base = figures.get("base_answers", {})
-    rows = [["metric", "model", "95 %", "base", "95 %", "unit"]]
-    for name, one in figures["answers"].items():
-        other = base.get(name)
-        theirs = [_NONE, _NONE] if other is None else [_value(other), _interval(other)]
-        rows.append([name, _value(one), _interval(one), *theirs, result["metrics"][name]["unit"]])
+    sides = {"model": figures["answers"]}
+    if "base_answers" in figures:
+        sides["base"] = figures["base_answers"]
+    rows = [["metric", *(heading for side in sides for heading in (side, "95 %")), "unit"]]
+    for name in figures["answers"]:
+        cells = [cell for side in sides.values() for cell in (_value(side[name]), _interval(side[name]))]
+        rows.append([name, *cells, result["metrics"][name]["unit"]])
     print_table(rows)
 
 

@@ -6,8 +6,7 @@ import argparse
 import json
 import shlex
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +15,13 @@ from readwrite_edit.errors import RecipeError
 from readwrite_edit.terminal import printable
 
 if TYPE_CHECKING:
-    from readwrite_edit.sweep import Axis, SweepRecord
+    from readwrite_edit.recipe import Recipe
+    from readwrite_edit.sweep import Axis, Survey, SweepRecord
+    from readwrite_edit.sweep.carrying import Checker
     from readwrite_edit.sweep.progress import Standing
 
 _FAILED = 3
+_REMEDY = " runs (train.eval_steps below train.max_steps gives more)"
 _MOST_SEEDS = 1000
 
 
@@ -46,7 +48,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--choose", metavar="KEY", help="choose among this key's values for each arm by its run of seed 0, "
         "on rows that are not reported; only the chosen one gets the other seeds"
     )  # fmt: skip
-    parser.add_argument("--dir", metavar="DIR", type=Path, help="folder of the runs (default: runs/sweep-<recipe>)")
+    parser.add_argument("--dir", metavar="DIR", help="folder of the runs (default: runs/sweep-<recipe>)")
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="GPUs to use, one run on each (default: 1)")
     parser.add_argument("--dry-run", action="store_true", help="print the grid and the time it will take")
     parser.add_argument("--json", action="store_true", help="with --dry-run, for programs: JSON instead of text")
@@ -56,19 +58,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Carry a sweep out or print its grid; exit code 0, or 3 where a run did not finish."""
     from readwrite_edit.runs.folder import recipe_title
-    from readwrite_edit.sweep import SweepRecord, carry_out
+    from readwrite_edit.sweep import Grid, SweepRecord, carry_out, survey
 
     _check(args)
-    axes = _axes(args)
-    folder = args.dir or Path("runs") / f"sweep-{recipe_title(args.recipe)}"
+    folder = Path("runs") / f"sweep-{recipe_title(args.recipe)}" if args.dir is None else Path(args.dir)
     record = SweepRecord(recipe=args.recipe, settings=tuple(args.set), choose=args.choose)
+    grid = Grid(record=record, axes=_axes(args), seeds=args.seeds, choose=_choose)
     if args.dry_run:
-        return _rehearse(args, folder, record, axes)
-    runs = carry_out(folder, record, axes, seeds=args.seeds, jobs=args.jobs, choose=_choose, say=_say)
-    return _report(folder, runs)
+        return _print_grid(args, folder, survey(folder, grid))
+    return _report(folder, carry_out(folder, grid, jobs=args.jobs, check=_check_material(), say=_say))
 
 
 def _check(args: argparse.Namespace) -> None:
+    if args.dir == "":
+        raise RecipeError("--dir: empty; expected the name of a folder")
     if not 1 <= args.seeds <= _MOST_SEEDS:
         raise RecipeError(f"--seeds {args.seeds}: expected 1 to {_MOST_SEEDS}")
     if args.json and not args.dry_run:
@@ -76,10 +79,13 @@ def _check(args: argparse.Namespace) -> None:
     if args.jobs < 1:
         raise RecipeError(f"--jobs {args.jobs}: expected at least 1")
     if args.jobs > 1:
-        from readwrite_edit.queue.device import why_absent
+        from readwrite_edit.queue.device import gpu_count
+        from readwrite_edit.terminal import counted
 
-        if reason := why_absent(f"cuda:{args.jobs - 1}"):
-            raise RecipeError(f"--jobs {args.jobs}: one run on each GPU, and {reason}")
+        count = gpu_count()
+        if count is not None and args.jobs > count:
+            here = f"this machine has {counted(count, 'GPU')}"
+            raise RecipeError(f"--jobs {args.jobs}: one run on each GPU, and {here}; expected at most {max(1, count)}")
 
 
 def _axes(args: argparse.Namespace) -> list[Axis]:
@@ -89,42 +95,48 @@ def _axes(args: argparse.Namespace) -> list[Axis]:
     return [*arms, *map(parse_axis, args.over)]
 
 
-def _choose(folder: Path, record: SweepRecord) -> dict[str, str]:
+def _choose(folder: Path, record: SweepRecord, given_up: Collection[str]) -> dict[str, str]:
     from readwrite_edit.compare.selection import choose_values
 
-    return choose_values(folder, record)
+    return choose_values(folder, record, given_up)
 
 
-def _rehearse(args: argparse.Namespace, folder: Path, record: SweepRecord, axes: Sequence[Axis]) -> int:
+def _check_material() -> Checker:
+    """What is asked of recipes before their runs begin; things that runs have in common are looked at once."""
+    seen: set[str] = set()
+
+    def check(recipes: Sequence[Recipe]) -> None:
+        from readwrite_edit.cli.align import prepare_environment
+        from readwrite_edit.sweep.checking import check_material
+
+        if recipes:
+            prepare_environment()
+            check_material(recipes, seen, _say)
+
+    return check
+
+
+def _print_grid(args: argparse.Namespace, folder: Path, found: Survey) -> int:
     from readwrite_edit.runs.wording import age_text
-    from readwrite_edit.sweep.carrying import checked, opened, plan
-    from readwrite_edit.sweep.progress import seconds_left, standing
+    from readwrite_edit.sweep.checking import one_point
+    from readwrite_edit.sweep.progress import finished_text, seconds_left
 
-    record = opened(folder, record)
-    runs = plan(record, axes, args.seeds, _choose(folder, record) if record.choose else {})
-    checked(record, runs, folder)
-    found = standing(folder, runs)
-    later = _later(record, found, args.seeds)
-    left = seconds_left(folder, found, args.jobs)
+    left = seconds_left(found.runs, later=found.later, jobs=args.jobs)
     if args.json:
-        print(json.dumps({"runs": [_as_json(one) for one in found], "later": later, "seconds_left": left}, indent=2))
+        runs = [_as_json(one) for one in found.runs]
+        print(json.dumps({"runs": runs, "later": found.later, "seconds_left": left}, indent=2))
         return 0
-    print_table([("run", "status", "differs from the recipe by"), *map(_row, found)])
-    if later:
-        print(f"and {later} more, of the other seeds, once {args.choose} is chosen")
-    print(f"{sum(one.finished for one in found)} of {len(found)} finished; folder: {printable(str(folder))}")
-    print(
-        f"time to go: about {age_text(left)}" if left is not None else "time to go: known once a first run is finished"
-    )
+    print_table([("run", "status", "differs from the recipe by"), *map(_row, found.runs)])
+    if found.record.settings:
+        print(f"in all runs: {printable(shlex.join(found.record.settings))}")
+    if found.later:
+        print(f"and {found.later} more, of the other seeds, once {args.choose} is chosen")
+    if short := sum(map(one_point, found.recipes.values())):
+        print(f"evaluated at the end alone, so that their paths have one point: {short} of {len(found.runs)}{_REMEDY}")
+    print(f"{finished_text(found.runs)}; folder: {printable(str(folder))}")
+    known = "known once a first run is finished" if left is None else f"about {age_text(left)}"
+    print(f"time to go: {known}")
     return 0
-
-
-def _later(record: SweepRecord, found: Sequence[Standing], seeds: int) -> int:
-    """Runs that can not be named before a value is chosen."""
-    if record.choose is None:
-        return 0
-    arms = Counter(run.planned.arm for run in found if run.planned.seed > 0)
-    return sum(seeds - 1 for arm in {run.planned.arm for run in found} if not arms[arm])
 
 
 def _row(one: Standing) -> tuple[str, str, str]:
@@ -143,12 +155,14 @@ def _as_json(one: Standing) -> dict[str, object]:
 
 
 def _report(folder: Path, runs: Sequence[Standing]) -> int:
+    from readwrite_edit.sweep.progress import finished_text
+
     left = [run for run in runs if not run.finished]
-    print(f"{len(runs) - len(left)} of {len(runs)} runs are finished: {printable(str(folder))}")
+    print(f"{finished_text(runs)}: {printable(str(folder))}")
     for run in left:
-        reason = run.view.reason if run.view is not None else ""
-        print(printable(f"  {run.planned.name}: {run.word}{f': {reason}' if reason else ''}"))
-    print(f"compare them: readwrite-edit compare {shlex.quote(printable(str(folder)))}")
+        print(printable(f"  {run.planned.name}: {run.word}{f': {run.reason}' if run.reason else ''}"))
+    if len(left) < len(runs):
+        print(f"compare them: readwrite-edit compare {shlex.quote(printable(str(folder)))}")
     return _FAILED if left else 0
 
 

@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from readwrite_edit.evaluate.records import Evaluation, read_evaluations
+from readwrite_edit.evaluate.records import Evaluation, Found, find_evaluations
 from readwrite_edit.runs.comparison import flat, recipe_values
 from readwrite_edit.runs.folder import FolderError
-from readwrite_edit.runs.reader import read_run, summary
+from readwrite_edit.runs.reader import RunView, read_run, summary
 from readwrite_edit.sweep.grid import SEED_KEYS
 from readwrite_edit.sweep.progress import duration_s
 from readwrite_edit.sweep.record import SweepRecord, read_record, record_path
+from readwrite_edit.terminal import counted
 
 _OWN = "provenance."
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class Run:
         evaluations: By step; at least one.
         recipe: Dotted key to plain value, without provenance.
         base: Hash of the base's weights; empty where the recipe does not say.
+        data: Hash of the preference rows as they were read; empty likewise.
         parameters: Trained ones; None where its end table does not say.
         adapter_bytes: Of the adapter's file; None likewise.
         duration_s: From start to end; None where it was resumed.
@@ -46,17 +49,33 @@ class Run:
     evaluations: tuple[Evaluation, ...]
     recipe: Mapping[str, Any]
     base: str
+    data: str
     parameters: int | None
     adapter_bytes: int | None
     duration_s: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """A run that can not be compared, and why."""
+    """A run that can not be compared.
+
+    Attributes:
+        name: Of its folder.
+        reason: Why.
+        arm: That it was planned for; empty of a run that was named itself.
+        chosen: Its value on the axis that is chosen on; empty without such an axis.
+        seed: That it was planned with.
+        sweep: Folder of the sweep that it was named by; None of a run that was named itself.
+        twice: Whether another run that is compared stands for it: nothing is missing then.
+    """
 
     name: str
     reason: str
+    arm: str = ""
+    chosen: str = ""
+    seed: int = 0
+    sweep: Path | None = None
+    twice: bool = False
 
 
 def collect(paths: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
@@ -76,7 +95,7 @@ def collect(paths: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
     runs, left_out = _once(_apart([*found, *_grouped(alone)]))
     if not runs:
         why = f": {left_out[0].name}: {left_out[0].reason}" if left_out else ": no run of the sweep has begun"
-        more = f" (and {len(left_out) - 1} more runs)" if len(left_out) > 1 else ""
+        more = f" (and {counted(len(left_out) - 1, 'more run')})" if len(left_out) > 1 else ""
         raise FolderError(f"nothing to compare{why}{more}")
     return runs, left_out
 
@@ -84,7 +103,7 @@ def collect(paths: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
 def sweep_runs(folder: Path, record: SweepRecord) -> list[Run | LeftOut]:
     """The runs of a sweep's folder."""
     found = [_load(folder / one.name, one.arm, one.chosen, one.seed) for one in record.runs.values()]
-    return [replace(one, sweep=folder) if isinstance(one, Run) else one for one in found]
+    return [replace(one, sweep=folder) for one in found]
 
 
 def _grouped(paths: Sequence[Path]) -> list[Run | LeftOut]:
@@ -94,10 +113,12 @@ def _grouped(paths: Sequence[Path]) -> list[Run | LeftOut]:
     for path in paths:
         view = read_run(path)
         if view.status == "broken":
-            raise FolderError(f"{path}: {view.reason}, and no sweep: it has no {record_path(path).name}")
+            no_sweep = f"no sweep: it has no {record_path(path).name}"
+            raise FolderError(f"{path}: {view.reason}, and {no_sweep}; name the folder of a run or of a sweep")
         one = _load(path, "", "", 0)
         if isinstance(one, Run):
-            same = repr(sorted((key, value) for key, value in one.recipe.items() if key not in SEED_KEYS))
+            recipe = sorted((key, value) for key, value in one.recipe.items() if key not in SEED_KEYS)
+            same = repr((one.base, one.data, recipe))
             name = str(path) if one.name in arms.values() else one.name
             seed = one.recipe.get(SEED_KEYS[0])
             one = replace(one, arm=arms.setdefault(same, name), seed=_count(seed) or 0)
@@ -113,7 +134,7 @@ def _apart(found: Sequence[Run | LeftOut]) -> list[Run | LeftOut]:
             places.setdefault(one.arm, set()).add(one.sweep)
     return [
         replace(one, arm=f"{one.sweep}/{one.arm}")
-        if isinstance(one, Run) and one.sweep is not None and len(places[one.arm]) > 1
+        if one.sweep is not None and len(places.get(one.arm, ())) > 1
         else one
         for one in found
     ]
@@ -129,7 +150,8 @@ def _once(found: Sequence[Run | LeftOut]) -> tuple[list[Run], list[LeftOut]]:
             continue
         first = kept.setdefault((one.arm, one.chosen, one.seed), one)
         if first is not one:
-            left_out.append(LeftOut(one.name, f"it has the arm and the seed of {first.path}"))
+            reason = f"it has the arm and the seed of {first.path}"
+            left_out.append(LeftOut(name=one.name, reason=reason, twice=True))
     return list(kept.values()), left_out
 
 
@@ -138,17 +160,9 @@ def _name_of(path: Path) -> str:
 
 
 def _load(path: Path, arm: str, chosen: str, seed: int) -> Run | LeftOut:
-    view = read_run(path)
-    if view.status != "finished":
-        return LeftOut(_name_of(path), "not started yet" if not path.exists() else f"it is {view.status}")
-    if view.kind != "align":
-        return LeftOut(_name_of(path), f"of kind {view.kind}; only alignments have evaluations to compare")
-    evaluations = tuple(one for one in read_evaluations(path) if one.rows is not None and one.texts)
-    if not evaluations:
-        why = "it has no evaluations.jsonl that can be read; runs of earlier versions have none"
-        return LeftOut(_name_of(path), why)
-    if len({_material(one) for one in evaluations}) > 1:
-        return LeftOut(_name_of(path), "its evaluations are not of one set of rows and texts: the file was changed")
+    evaluations, why = _usable(path)
+    if why:
+        return LeftOut(name=_name_of(path), reason=why, arm=arm, chosen=chosen, seed=seed)
     end, recipe = summary(path), dict(flat(recipe_values(path)))
     return Run(
         name=_name_of(path),
@@ -157,13 +171,48 @@ def _load(path: Path, arm: str, chosen: str, seed: int) -> Run | LeftOut:
         seed=seed,
         path=path,
         sweep=None,
-        evaluations=evaluations,
+        evaluations=tuple(evaluations),
         recipe={key: value for key, value in recipe.items() if not key.startswith(_OWN)},
         base=str(recipe.get(f"{_OWN}weights_sha256", "")),
+        data=str(recipe.get(f"{_OWN}data_sha256", "")),
         parameters=_count(end.get("trainable_parameters")),
         adapter_bytes=_count(end.get("adapter_bytes")),
         duration_s=duration_s(path),
     )
+
+
+def _usable(path: Path) -> tuple[list[Evaluation], str]:
+    """All evaluations of a run, and why it can not be compared; empty where it can."""
+    view = read_run(path)
+    if view.status != "finished":
+        return [], _unfinished(path, view)
+    if view.kind != "align":
+        return [], f"of kind {view.kind}; only alignments have evaluations to compare"
+    found = find_evaluations(path)
+    return found.evaluations, _unusable(found)
+
+
+def _unusable(found: Found) -> str:
+    """Why evaluations can not be compared; a path without the damaged ones would give other figures."""
+    if found.damaged:
+        more = f"; and {len(found.damaged) - _MOST_NAMED} more" if len(found.damaged) > _MOST_NAMED else ""
+        return f"its evaluations.jsonl is damaged: {'; '.join(found.damaged[:_MOST_NAMED])}{more}"
+    if not found.evaluations:
+        return "it has no evaluations.jsonl with evaluations; runs of earlier versions have none"
+    if any(one.rows is None or not one.texts for one in found.evaluations):
+        return "it was evaluated without held-out rows, or without texts"
+    if len({_material(one) for one in found.evaluations}) > 1:
+        return "its evaluations are not of one set of rows and texts: the file was changed"
+    return ""
+
+
+def _unfinished(path: Path, view: RunView) -> str:
+    """Why a run has no end to compare."""
+    if not path.exists() or view.status == "queued":
+        return "not started yet"
+    words = {"failed": "it failed", "stopped": f"it was stopped at step {view.step}", "broken": "it can not be read"}
+    said = words.get(view.status, f"it is {view.status}")
+    return f"{said}: {view.reason}" if view.reason else said
 
 
 def _material(one: Evaluation) -> tuple[object, ...]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from readwrite_edit.compare.arms import Run
+from readwrite_edit.compare.arms import LeftOut, Run
 from readwrite_edit.compare.matched import common_seeds
 from readwrite_edit.compare.measured import unlike
 from readwrite_edit.errors import DataError
 from readwrite_edit.evaluate.overlap import MOST_SHARED, NGRAM
+from readwrite_edit.terminal import counted
 
 _TRAINED_ON = (
     "data.",
@@ -53,26 +54,41 @@ def require_comparable(runs: Sequence[Run]) -> None:
             )
 
 
-def fairness(runs: Sequence[Run], chosen: Mapping[str, str], tried: Mapping[str, int]) -> list[Check]:
+def fairness(
+    runs: Sequence[Run],
+    *,
+    chosen: Mapping[str, str],
+    tried: Mapping[str, int],
+    planned: Mapping[str, int],
+    left_out: Sequence[LeftOut] = (),
+) -> list[Check]:
     """All checks.
 
     Args:
         runs: Those reported; ``require_comparable`` has passed.
         chosen: Arm to the value chosen for it.
         tried: Arm to how many values there were to choose from.
+        planned: Arm to how many there should have been.
+        left_out: Runs that could not be compared.
     """
-    rows = len(runs[0].evaluations[0].rows.ids) if runs[0].evaluations[0].rows else 0
-    texts = {name: len(text.ids) for name, text in runs[0].evaluations[0].texts.items()}
-    counts = ", ".join(f"{count} sequences of '{name}'" for name, count in texts.items())
     return [
-        Check("same evaluation", True, f"the same {rows} held-out rows and {counts} in all {len(runs)} runs"),
+        _same_evaluation(runs),
         _same_base(runs),
         _same_training(runs),
+        _every_run(left_out),
         _same_seeds(runs),
         _same_steps(runs),
         _apart(runs),
-        _chosen_apart(chosen, tried),
+        _chosen_apart(chosen, tried, planned),
     ]
+
+
+def _same_evaluation(runs: Sequence[Run]) -> Check:
+    first = runs[0].evaluations[0]
+    rows = len(first.rows.ids) if first.rows else 0
+    texts = ", ".join(f"{counted(len(text.ids), 'sequence')} of '{name}'" for name, text in first.texts.items())
+    alike = f"the same {counted(rows, 'held-out row')} and {texts} in {counted(len(runs), 'run')}"
+    return Check("same evaluation", True, f"{alike}; a third of them is kept to choose by")
 
 
 def _same_base(runs: Sequence[Run]) -> Check:
@@ -85,11 +101,26 @@ def _same_base(runs: Sequence[Run]) -> Check:
 
 
 def _same_training(runs: Sequence[Run]) -> Check:
+    name = "same rows in training"
     keys = sorted({key for run in runs for key in run.recipe if key.startswith(_TRAINED_ON)})
     different = [key for key in keys if len({repr(run.recipe.get(key)) for run in runs}) > 1]
     if different:
-        return Check("same rows in training", False, f"the runs differ in {', '.join(different)}")
-    return Check("same rows in training", True, "the same data, batches and steps; the order follows the seed")
+        return Check(name, False, f"the runs differ in {', '.join(different)}")
+    if len({run.data for run in runs} - {""}) > 1:
+        return Check(name, False, "the runs read other rows from the same place: the data were changed between them")
+    if not all(run.data for run in runs):
+        return Check(name, None, "a run does not say which rows it read")
+    return Check(name, True, "the same data, batches and steps; the order follows the seed")
+
+
+def _every_run(left_out: Sequence[LeftOut]) -> Check:
+    """A run that failed, diverged or is damaged can flatter its arm by its absence."""
+    missing = [one for one in left_out if not one.twice]
+    if not missing:
+        return Check("every run", True, "none is missing")
+    more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+    first = f"{missing[0].name}: {missing[0].reason}"
+    return Check("every run", False, f"{counted(len(missing), 'run')} left out: {first}{more}")
 
 
 def _same_seeds(runs: Sequence[Run]) -> Check:
@@ -119,8 +150,13 @@ def _apart(runs: Sequence[Run]) -> Check:
     return Check("kept apart", not seen, detail)
 
 
-def _chosen_apart(chosen: Mapping[str, str], tried: Mapping[str, int]) -> Check:
+def _chosen_apart(chosen: Mapping[str, str], tried: Mapping[str, int], planned: Mapping[str, int]) -> Check:
     if not chosen:
         return Check("chosen apart", True, "nothing was chosen by its result")
-    picks = ", ".join(f"{arm}: {label} of {tried[arm]}" for arm, label in chosen.items())
-    return Check("chosen apart", True, f"on a third of the rows and sequences that no figure here uses ({picks})")
+    short = {arm for arm in chosen if tried[arm] < planned[arm]}
+    picks = ", ".join(
+        f"{arm}: {label} of {tried[arm]}" + (f", planned {planned[arm]}" if arm in short else "")
+        for arm, label in chosen.items()
+    )
+    where = "on a third of the rows and sequences that no figure here uses"
+    return Check("chosen apart", not short, f"{where}{', from fewer values than were planned' * bool(short)} ({picks})")

@@ -7,7 +7,7 @@ are drawn from those that all arms have; an arm's figure is the mean over them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 
 DRAWS = 2000
 _ENDS = (2.5, 97.5)
+_ROUNDING = 1e-9
 
 Figure = Callable[[Measured, Array | None, Array | None], Array]
 """Of a run under weights of its rows and of a text's sequences."""
@@ -45,6 +46,8 @@ class AtBudget:
         budget: The cost, in nats a position.
         gain: The best on its paths at no more than that.
         reached: Share of its seeds whose path goes on to that cost; below 1 the gain is a lower bound.
+        assumed: Share of its seeds whose every evaluation costs more: the place is on the straight line from the
+            untrained model, and nothing was measured there.
         difference: From the baseline's, paired; None of the baseline itself, and where one of the two did not
             spend the cost: nothing is matched then.
         p: Two-sided, of no difference; None likewise.
@@ -58,6 +61,7 @@ class AtBudget:
     difference: Estimate | None
     p: float | None
     p_holm: float | None = None
+    assumed: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,7 @@ class AtLevel:
         level: The gain.
         cost: The least on its paths that gives it; infinite where a seed never has it.
         reached: Share of its seeds that have it at some cost.
+        assumed: Share of its seeds whose every evaluation costs more, as at a budget.
         ratio: To the baseline's, paired; None of the baseline itself, and where a seed of one of the two never has it:
             nothing is matched then.
         p: Two-sided, of a ratio of 1; None likewise.
@@ -82,6 +87,7 @@ class AtLevel:
     ratio: Estimate | None
     p: float | None
     p_holm: float | None = None
+    assumed: float = 0.0
 
 
 One = TypeVar("One", AtBudget, AtLevel)
@@ -133,7 +139,8 @@ class Resamples:
         def reached(one: Measured) -> bool:
             return bool(gain_at_cost(one.mean_costs(text), one.mean_gains(), budget).reached)
 
-        there = {arm: _share(map(reached, runs)) for arm, runs in self.arms.items()}
+        there = self._share_of(reached)
+        before = self._share_of(lambda one: _unmeasured(one, text, budget))
         found = []
         for arm, value, drawn, base in self._against(gains, text):
             difference = drawn - base.drawn if self._tested(arm, there) else None
@@ -145,6 +152,7 @@ class Resamples:
                     reached=there[arm],
                     difference=None if difference is None else _estimate(value - base.value, difference),
                     p=None if difference is None else two_sided(difference),
+                    assumed=before[arm],
                 )
             )
         return _adjusted(found)
@@ -158,7 +166,8 @@ class Resamples:
         def reached(one: Measured) -> bool:
             return bool(np.isfinite(costs(one, None, None)))
 
-        there = {arm: _share(map(reached, runs)) for arm, runs in self.arms.items()}
+        there = self._share_of(reached)
+        before = self._share_of(lambda one: _unmeasured(one, text, float(costs(one, None, None))))
         found = []
         for arm, value, drawn, base in self._against(costs, text):
             ratios = _ratio(drawn, base.drawn) if self._tested(arm, there) and base.value > 0 else None
@@ -170,9 +179,14 @@ class Resamples:
                     reached=there[arm],
                     ratio=None if ratios is None else _estimate(value / base.value, ratios),
                     p=None if ratios is None else two_sided(ratios - 1),
+                    assumed=before[arm],
                 )
             )
         return _adjusted(found)
+
+    def _share_of(self, holds: Callable[[Measured], bool]) -> dict[str, float]:
+        """Arm to the share of its seeds that something holds of."""
+        return {arm: sum(map(holds, runs)) / len(runs) for arm, runs in self.arms.items()}
 
     def _tested(self, arm: str, reached: Mapping[str, float]) -> bool:
         """Whether an arm is matched with the baseline: all seeds of both have been there."""
@@ -210,9 +224,9 @@ def two_sided(differences: Array) -> float:
     return min(1.0, 2 * (1 + min(below, above)) / (len(differences) + 1))
 
 
-def _share(there: Iterable[bool]) -> float:
-    known = list(there)
-    return sum(known) / len(known)
+def _unmeasured(one: Measured, text: str, cost: float) -> bool:
+    """Whether every evaluation of a run costs more; what rounding makes of the root of a cost is as much."""
+    return cost < float(one.mean_costs(text).min()) * (1 - _ROUNDING)
 
 
 def _adjusted(found: list[One]) -> list[One]:

@@ -13,7 +13,7 @@ from readwrite_edit.compare.fairness import Check, fairness, require_comparable
 from readwrite_edit.compare.matched import DRAWS, AtBudget, AtLevel, Resamples, common_seeds
 from readwrite_edit.compare.measured import Gain
 from readwrite_edit.compare.points import Point, farthest, front_of, points_of, spent_by_all
-from readwrite_edit.compare.selection import chosen_runs
+from readwrite_edit.compare.selection import chosen_runs, values_of
 from readwrite_edit.durable import plain
 from readwrite_edit.errors import DataError, RecipeError
 
@@ -84,7 +84,8 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; what is infinite (a cost of what is never gained) or unknown is None."""
-        found: dict[str, Any] = plain({"schema": 1, **asdict(self)})
+        left_out = [{"name": one.name, "reason": one.reason} for one in self.left_out]
+        found: dict[str, Any] = plain({"schema": 1, **asdict(self), "left_out": left_out})
         return found
 
 
@@ -115,7 +116,11 @@ def compare_runs(
     runs, left_out = collect(paths)
     require_comparable(runs)
     reported, chosen = chosen_runs(runs)
-    tried = {arm: len({run.chosen for run in runs if run.arm == arm}) for arm in chosen}
+    left_out += [
+        LeftOut(name=run.name, reason="its arm has no run of seed 0 to choose a value by")
+        for run in runs
+        if run.chosen and run.arm not in chosen
+    ]
     named = _baseline(reported, baseline)
     if not common_seeds(reported):
         raise DataError("no seed that every arm has a finished run of: finish the sweep, or compare fewer arms")
@@ -137,7 +142,11 @@ def compare_runs(
         front={text: front_of(points, text, gain) for text in texts},
         budgets={text: tuple(tuple(found.at_budget(text, one)) for one in at[text]) for text in texts},
         levels={text: tuple(tuple(found.at_level(text, one)) for one in having[text]) for text in texts},
-        checks=tuple(fairness(reported, chosen, tried)),
+        checks=tuple(
+            fairness(
+                reported, chosen=chosen, tried=values_of(runs), planned=values_of([*runs, *left_out]), left_out=left_out
+            )
+        ),
         left_out=tuple(left_out),
     )
 

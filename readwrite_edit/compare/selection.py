@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from readwrite_edit.compare.arms import Run, sweep_runs
+from readwrite_edit.compare.arms import LeftOut, Run, sweep_runs
 from readwrite_edit.compare.measured import measure
 from readwrite_edit.compare.plane import gain_at_cost
+from readwrite_edit.runs.folder import FolderError
 from readwrite_edit.runs.reader import read_run
 from readwrite_edit.sweep.record import SweepRecord
 
-_OVER = ("finished", "failed", "broken")
 
+def choose_values(folder: Path, record: SweepRecord, given_up: Collection[str] = ()) -> dict[str, str]:
+    """The chosen value of each arm, once all runs of the first seed have finished; empty before.
 
-def choose_values(folder: Path, record: SweepRecord) -> dict[str, str]:
-    """The chosen value of each arm, once all runs of the first seed have ended; empty before.
+    The budget is common to all of them: chosen earlier, a value could be another in the end.
 
     Args:
         folder: Of the sweep.
         record: Of the sweep.
+        given_up: Names of runs that are not waited for, unless they are at work.
 
     Returns:
         Arm to label on the axis that is chosen on.
+
+    Raises:
+        FolderError: What a finished run says of itself can not be read, so that it can not be chosen by.
     """
-    first = [planned for planned in record.runs.values() if planned.seed == 0]
-    if not all(read_run(folder / planned.name).status in _OVER for planned in first):
-        return {}  # the common budget is known once every arm has been tried
-    runs = [run for run in sweep_runs(folder, record) if isinstance(run, Run) and run.seed == 0]
-    return best_values(runs)
+    first = {name: planned for name, planned in record.runs.items() if planned.seed == 0}
+    views = {name: read_run(folder / name) for name in first}
+    if any(view.status != "finished" and (name not in given_up or view.live) for name, view in views.items()):
+        return {}
+    found = sweep_runs(folder, replace(record, runs=first))
+    for view, one in zip(views.values(), found, strict=True):
+        if isinstance(one, LeftOut) and view.status == "finished":
+            again = f"delete {view.path}, and call the sweep again"
+            raise FolderError(f"{view.path} can not be chosen by: {one.reason}; {again}")
+    return best_values([run for run in found if isinstance(run, Run)])
 
 
 def scores_of(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
@@ -65,6 +76,7 @@ def chosen_runs(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
     """The runs that are reported: of each arm those with its chosen value.
 
     A sweep chooses among its own runs, so that what is compared with it changes nothing.
+    Of an arm with values to choose from and no run of seed 0 to choose by, nothing is reported.
 
     Returns:
         The runs, and arm to chosen label (of arms that had a choice).
@@ -74,5 +86,14 @@ def chosen_runs(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
         if run.seed == 0:
             first.setdefault(run.sweep, []).append(run)
     best = {arm: label for own in first.values() for arm, label in best_values(own).items()}
-    kept = [run for run in runs if best.get(run.arm, run.chosen) == run.chosen]
+    kept = [run for run in runs if best.get(run.arm, "") == run.chosen]
     return kept, {arm: label for arm, label in best.items() if label}
+
+
+def values_of(runs: Sequence[Run | LeftOut]) -> dict[str, int]:
+    """Arm to how many values its runs of seed 0 have: those that there are to choose from."""
+    labels: dict[str, set[str]] = {}
+    for run in runs:
+        if run.seed == 0 and run.chosen:
+            labels.setdefault(run.arm, set()).add(run.chosen)
+    return {arm: len(own) for arm, own in labels.items()}

@@ -14,7 +14,7 @@ MISSING = "–"
 _LEAST_P = 0.001
 _PLAIN_P = 0.1
 _NEXT = 2
-ALPHA, STAR = 0.05, "*"
+ALPHA, STAR, ASSUMED = 0.05, "*", "~"
 _WORDS = {"margin": "margin", "loss": "fall of the loss"}
 
 
@@ -25,7 +25,7 @@ def gain_word(comparison: Comparison) -> str:
 
 def arms_table(comparison: Comparison) -> list[Row]:
     """What each arm is: the value chosen for it, what it trained, and how long that took in the mean."""
-    heading = ("arm", "seeds", "chosen", "parameters", "bytes", "minutes")
+    heading = ("arm", "seeds", "chosen", "parameters", "adapter bytes", "minutes a run")
     return [
         heading,
         *(
@@ -61,8 +61,11 @@ def at_equal_cost(comparison: Comparison, text: str, *, full: bool = False) -> l
         full: Below each arm its paired difference from the baseline; else a star where that is beyond chance.
     """
     groups = comparison.budgets[text]
-    cells = [[(_gain_cell(one), "" if one.difference is None else _difference(one, one.difference)) for one in group]
-             for group in groups]  # fmt: skip
+    cells = [
+        [_marked(comparison, group, one, _gain_cell(one), one.difference and _difference(one, one.difference))
+         for one in group]
+        for group in groups
+    ]  # fmt: skip
     heading = ("arm", *(f"KL {group[0].budget:.3g}" for group in groups))
     return [heading, *(_pairs(comparison, cells) if full else _starred(comparison, cells, groups))]
 
@@ -76,8 +79,10 @@ def at_equal_gain(comparison: Comparison, text: str, *, full: bool = False) -> l
         full: Below each arm its paired ratio to the baseline; else a star where that is beyond chance.
     """
     groups = comparison.levels[text]
-    cells = [[(_cost_cell(one), "" if one.ratio is None else _ratio(one, one.ratio)) for one in group]
-             for group in groups]  # fmt: skip
+    cells = [
+        [_marked(comparison, group, one, _cost_cell(one), one.ratio and _ratio(one, one.ratio)) for one in group]
+        for group in groups
+    ]  # fmt: skip
     heading = ("arm", *(f"{comparison.gain} {group[0].level:.3g}" for group in groups))
     return [heading, *(_pairs(comparison, cells) if full else _starred(comparison, cells, groups))]
 
@@ -120,6 +125,18 @@ def _starred(
     for at, facts in enumerate(comparison.arms):
         cells = (column[at][0] + STAR * beyond_chance(group[at]) for column, group in zip(columns, groups, strict=True))
         yield facts.arm, *cells
+
+
+def _marked(
+    comparison: Comparison,
+    group: Sequence[AtBudget | AtLevel],
+    one: AtBudget | AtLevel,
+    own: str,
+    against: str | None,
+) -> tuple[str, str]:
+    """An arm's cell and that against the baseline, each marked where it rests on what was not measured."""
+    base = any(other.assumed for other in group if other.arm == comparison.baseline)
+    return ASSUMED * bool(one.assumed) + own, ASSUMED * bool(against and (one.assumed or base)) + (against or "")
 
 
 def beyond_chance(one: AtBudget | AtLevel) -> bool:

@@ -39,7 +39,7 @@ class Figure:
         value: Of all observations together; NaN where an observation is not a number, infinite where it overflows.
         low: Lower end of the 95 % bootstrap interval; NaN where there is none.
         high: Upper end.
-        n: Observations: rows, sequences, prompts or matrices.
+        n: Observations that count: rows, sequences, prompts or matrices.
         not_numbers: How many of them are NaN or infinite.
     """
 
@@ -95,7 +95,7 @@ class Metric:
         total = float(denominators.sum())
         value = float(numerators.sum()) / total if total else math.nan
         low, high = ratio_interval(numerators, denominators, seed=seed) if self.drawn else (math.nan, math.nan)
-        return Figure(self.final(value), self.final(low), self.final(high), len(numerators))
+        return Figure(self.final(value), self.final(low), self.final(high), int((denominators > 0).sum()))
 
 
 def exponential(value: float) -> float:

@@ -95,7 +95,7 @@ def run_harness(harness: Harness, subject: Subject, request: Request, dtype: str
             model_args=arguments,
             tasks=list(harness.tasks),
             task_manager=harness.manager,
-            device=request.device or default_device(),
+            device=request.device or subject.device or default_device(),
             batch_size=request.batch_size,
             limit=harness.limit,
             log_samples=False,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
 
+from readwrite_edit.align.beginning import check_rows
 from readwrite_edit.align.preferences import data_hash, load_preferences, load_rows
 from readwrite_edit.align.prepare import Preparation, prepare, shared_with_training
 from readwrite_edit.align.tokenised import TokenisedPairs, pair_sequences, tokenise_pairs
@@ -26,7 +27,7 @@ from readwrite_edit.evaluate.overlap import MOST_SHARED
 from readwrite_edit.evaluate.request import Request, read_prompts
 from readwrite_edit.evaluate.subject import Subject, find_subject
 from readwrite_edit.evaluate.updates import adapter_updates
-from readwrite_edit.models.loading import load_config, load_tokenizer
+from readwrite_edit.models.loading import check_device, load_config, load_tokenizer
 from readwrite_edit.recipe import Recipe
 from readwrite_edit.recipe.sections import PROMPTS
 
@@ -92,6 +93,7 @@ def gather(request: Request) -> Material:
     """
     request.check()
     subject = find_subject(request.subject, root=request.root, base=request.base)
+    check_device(request.device or subject.device)
     tokenizer = load_tokenizer(subject.model)
     _check_vocabulary(subject, tokenizer)
     matrices, notes = adapter_updates(subject)
@@ -100,7 +102,7 @@ def gather(request: Request) -> Material:
     prepared, unread = _prepared(subject, request)
     rows, row_notes = _rows(request, subject, tokenizer, prepared)
     texts, text_notes = _texts(request, subject, tokenizer, prepared)
-    shared = _shared(rows, texts, prepared)
+    shared = _shared(rows, texts, None if unread else prepared)
     prompts, most, prompt_notes = _prompts(request, subject)
     return Material(
         subject=subject,
@@ -128,7 +130,10 @@ def _check_vocabulary(subject: Subject, tokenizer: PreTrainedTokenizerBase) -> N
 
 
 def _prepared(subject: Subject, request: Request) -> tuple[Preparation | None, list[str]]:
-    """What the run of an alignment was prepared with; None for anything else."""
+    """What the run of an alignment was prepared with, None for anything else; and why that is no longer at hand.
+
+    Only ``--data`` goes without the run's own rows: its held-out rows are known by the split of all of them.
+    """
     recipe = subject.recipe
     if not isinstance(recipe, Recipe):
         return None, []
@@ -136,12 +141,17 @@ def _prepared(subject: Subject, request: Request) -> tuple[Preparation | None, l
     quiet = {"report_to": ("none",), "optim": "adamw_torch", "activation_offloading": False}
     model = recipe.model.model_copy(update={"path": _path_of(subject), "revision": subject.model.revision})
     bare = recipe.model_copy(update={"model": model, "train": recipe.train.model_copy(update=quiet)})
+    prepared = None
     try:
-        return prepare(bare), []
+        prepared = prepare(bare)
+        check_rows(recipe, prepared.data_hash)
     except DataError as error:
-        if request.data is None or not request.protect:
+        if request.data is None and prepared is not None:
+            raise DataError(f"{error}: put them back, or name rows with --data FILE") from error
+        if request.data is None or (prepared is None and not request.protect):
             raise
-        return None, [f"whether the run was trained on any of this is not known: {error}"]
+        return prepared, [f"whether the run was trained on any of this is not known: {error}"]
+    return prepared, []
 
 
 def _path_of(subject: Subject) -> str:
@@ -201,9 +211,8 @@ def _texts(
 def _reading(request: Request, recipe: Recipe | EditRecipe | None, tokenizer: PreTrainedTokenizerBase) -> Reading:
     """How new texts are read: as the run read its own, where there is one."""
     if isinstance(recipe, Recipe):
-        options = recipe.calibration
-        tokens = request.tokens or recipe.evaluation.tokens
-        return Reading(tokenizer, tokens, options.max_length, options.seed)
+        options = recipe.evaluation
+        return Reading(tokenizer, request.tokens or options.tokens, options.max_length, recipe.calibration.seed)
     tokens = recipe.measure.tokens if recipe is not None else 0
     return Reading(tokenizer, request.tokens or tokens or TOKENS)
 

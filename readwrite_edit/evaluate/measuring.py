@@ -117,12 +117,11 @@ def measure(loaded: Loaded, material: Material, request: Request) -> Measured:
 
 def _load_base(subject: Subject, request: Request) -> PreTrainedModel:
     """The model as the run had it in memory, but for what the request says."""
-    options = getattr(subject.recipe, "model", None)
     return load_model(
         subject.model,
         dtype=_dtype(request, subject.dtype),
         quantization=subject.quantization,
-        device=request.device or (options.device if options is not None else None),
+        device=request.device or subject.device,
         attn_implementation=subject.attn_implementation,
     )
 

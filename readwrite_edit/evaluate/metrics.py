@@ -25,6 +25,20 @@ def margins(rows: RowScores, *, beta: float) -> Array:
     return beta * (_change(rows, "chosen") - _change(rows, "rejected"))
 
 
+def row_means(rows: RowScores, *, beta: float) -> dict[str, float]:
+    """Means over rows of what TRL reports of an evaluation, under its names."""
+    chosen, rejected = (beta * _change(rows, side) for side in ("chosen", "rejected"))
+    columns = {
+        "rewards/chosen": chosen,
+        "rewards/rejected": rejected,
+        "rewards/margins": chosen - rejected,
+        "rewards/accuracies": chosen > rejected,
+        "logps/chosen": rows.chosen,
+        "logps/rejected": rows.rejected,
+    }
+    return {name: float(np.mean(np.array(column, dtype=float))) for name, column in columns.items()}
+
+
 def figures_of(kind: str, observed: Any, *, with_base: bool = True, seed: int = 0, **options: Any) -> dict[str, Figure]:
     """All metrics of one kind.
 

@@ -16,6 +16,7 @@ from readwrite_edit.runs.cursor import Cursor
 from readwrite_edit.runs.folder import RunFolder
 from readwrite_edit.runs.records import current, segment_starts
 from readwrite_edit.runs.state import is_count, is_finite
+from readwrite_edit.terminal import counted
 
 SCHEMA = 1
 _DIGITS = 7
@@ -98,22 +99,65 @@ def as_line(evaluation: Evaluation) -> dict[str, Any]:
     return {"schema": SCHEMA, **{name: _rounded(value) for name, value in values.items()}}
 
 
+@dataclass(frozen=True)
+class Found:
+    """What ``evaluations.jsonl`` of a run gave.
+
+    Attributes:
+        evaluations: That still hold, by step.
+        damaged: A clause on each evaluation that can not be used, and on lines that can not be read.
+    """
+
+    evaluations: list[Evaluation]
+    damaged: list[str]
+
+
 def read_evaluations(path: Path) -> list[Evaluation]:
-    """The evaluations of a run that still hold, by step; those of a newer schema or malformed ones are left out.
+    """The evaluations of a run that still hold, by step; what is damaged is left out, see ``find_evaluations``.
 
     Args:
         path: Run folder.
     """
-    lines = filter(_is_line, Cursor(RunFolder(path).evaluations).read())
-    kept = current(lines, segment_starts(path), lambda line: (line["step"],))
-    found = {line["step"]: parsed for line in kept if (parsed := parse(line)) is not None}
-    return [found[step] for step in sorted(found)]
+    return find_evaluations(path).evaluations
+
+
+def find_evaluations(path: Path) -> Found:
+    """The evaluations of a run that has ended, and what is lost of them.
+
+    Args:
+        path: Run folder.
+    """
+    cursor = Cursor(RunFolder(path).evaluations)
+    read = cursor.read()
+    lines = [line for line in read if _is_line(line)]
+    found: dict[int, Evaluation] = {}
+    damaged = [f"it can not be read: {cursor.problem}"] if cursor.problem else []
+    for line in current(lines, segment_starts(path), lambda line: (line["step"],)):
+        try:
+            found[line["step"]] = _parsed(line)
+        except ValueError as error:
+            damaged.append(f"the evaluation at step {line['step']} can not be used: {error}")
+    if lost := cursor.garbage + cursor.torn + len(read) - len(lines):
+        steps = ", ".join(map(str, sorted(found))) or "none"
+        why = "no valid JSON object of up to 1 MiB with its step"
+        damaged.append(f"{counted(lost, 'line')} can not be read: {why} (steps that can: {steps})")
+    return Found([found[step] for step in sorted(found)], damaged)
 
 
 def parse(line: Mapping[str, Any]) -> Evaluation | None:
     """An evaluation from a line; None where the line does not hold one."""
-    if line.get("schema") != SCHEMA or not is_count(line.get("step")) or not is_finite(line.get("beta")):
+    try:
+        return _parsed(line)
+    except ValueError:
         return None
+
+
+def _parsed(line: Mapping[str, Any]) -> Evaluation:
+    """An evaluation from a line; a ValueError says why the line does not hold one."""
+    if line.get("schema") != SCHEMA:
+        raise ValueError(f"it is of another schema than {SCHEMA}")
+    if not is_count(line.get("step")) or not is_finite(line.get("beta")):
+        raise ValueError("its step or its β is no number")
     try:
         rows = None if line["rows"] is None else RowScores(**{k: tuple(v) for k, v in line["rows"].items()})
         texts = {str(n): TextScores(**{k: tuple(v) for k, v in text.items()}) for n, text in line["texts"].items()}
@@ -121,20 +165,25 @@ def parse(line: Mapping[str, Any]) -> Evaluation | None:
             {str(name): float(value) for name, value in line.get(key, {}).items()} for key in ("price", "shared")
         )
     except (KeyError, TypeError, AttributeError, ValueError):
-        return None
-    parts = [part for part in (rows, *texts.values()) if part is not None]
-    if not all(map(_sound, parts)):
-        return None
+        raise ValueError("its fields are not those of an evaluation") from None
+    for name, part in {"rows": rows, **{f"texts.{name}": text for name, text in texts.items()}}.items():
+        if part is not None:
+            _check_sound(name, part)
     beta = float(line["beta"])
     return Evaluation(step=line["step"], beta=beta, rows=rows, texts=texts, price=price, shared=shared)
 
 
-def _sound(part: RowScores | TextScores) -> bool:
-    """Whether all columns are as long as the ids and hold finite numbers."""
+def _check_sound(name: str, part: RowScores | TextScores) -> None:
+    """Refuse columns that are not as long as the ids, or hold what is no finite number."""
     columns = asdict(part)
     ids = columns.pop("ids")
-    whole = all(len(column) == len(ids) and all(map(is_finite, column)) for column in columns.values())
-    return whole and bool(ids) and all(isinstance(one, str) for one in ids)
+    if not ids or not all(isinstance(one, str) for one in ids):
+        raise ValueError(f"{name} has no ids")
+    for column, values in columns.items():
+        if len(values) != len(ids):
+            raise ValueError(f"{name}.{column} has {counted(len(values), 'entry', 'entries')} for {len(ids)} ids")
+        if odd := sum(not is_finite(value) for value in values):
+            raise ValueError(f"{name}.{column} has {counted(odd, 'entry', 'entries')} without a finite number")
 
 
 def _is_line(record: Mapping[str, Any]) -> bool:

@@ -57,7 +57,9 @@ def result_path(run: Path | None, out: Path | None, now: datetime) -> Path | Non
     try:
         try_writing(path.parent)
     except OSError as error:
-        raise FolderError(f"{path}: {error.strerror or error}: name another file with --out") from error
+        no_folder = isinstance(error, FileExistsError | NotADirectoryError)
+        why = f"{path.parent} is not a folder" if no_folder else error.strerror or error
+        raise FolderError(f"{path}: {why}: name another file with --out") from error
     return path
 
 

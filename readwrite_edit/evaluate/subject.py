@@ -24,6 +24,9 @@ from readwrite_edit.recipe import Recipe, parse_recipe, recipe_text
 from readwrite_edit.recipe.reading import parse_as
 from readwrite_edit.runs.folder import FolderError, RunFolder
 from readwrite_edit.runs.reader import read_run, run_names
+from readwrite_edit.sweep.record import record_path
+
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Subject:
         dtype: Of the base in memory, as recorded; ``auto`` where nothing is.
         quantization: Of the base, as recorded.
         attn_implementation: As recorded.
+        device: As recorded; None where nothing is.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Subject:
     dtype: str = "auto"
     quantization: str | None = None
     attn_implementation: str | None = None
+    device: str | None = None
 
     @property
     def compared(self) -> bool:
@@ -71,7 +76,7 @@ def find_subject(text: str, *, root: Path, base: str | None = None) -> Subject:
         base: Another place of an adapter's base, or what a whole model is compared with.
 
     Raises:
-        FolderError: A run that has not finished, or has no adapter.
+        FolderError: A run that has not finished, or has no adapter; a sweep.
         AdapterError: An adapter that is damaged, or is not a LoRA adapter that can be evaluated here.
         ModelError: Nothing of that name.
     """
@@ -81,6 +86,7 @@ def find_subject(text: str, *, root: Path, base: str | None = None) -> Subject:
         return _of_run(text, place, given)
     if (place / ADAPTER_CONFIG).is_file():
         return _of_adapter(text, place, given)
+    _check_no_sweep(text, place)
     model = parse_model(str(place) if place.is_dir() and text else text)
     if model.kind == "hub":
         fetched = fetch_adapter(model)
@@ -96,6 +102,15 @@ def _place(text: str, root: Path) -> Path:
     return find_run(text, root) if named else place
 
 
+def _check_no_sweep(text: str, place: Path) -> None:
+    if not record_path(place).is_file():
+        return
+    runs = [str(place / name) for name in sorted(run_names(place))]
+    more = f" and {len(runs) - _MOST_NAMED} more" if len(runs) > _MOST_NAMED else ""
+    which = f"name one of its runs: {', '.join(runs[:_MOST_NAMED])}{more}" if runs else "none of its runs has begun"
+    raise FolderError(f"{text} is a sweep: {which}; readwrite-edit compare {text} compares its arms")
+
+
 def _of_run(text: str, place: Path, base: ModelSource | None) -> Subject:
     view, folder = read_run(place), RunFolder(place)
     if view.kind == "probe":
@@ -103,7 +118,9 @@ def _of_run(text: str, place: Path, base: ModelSource | None) -> Subject:
     if view.status != "finished":
         why = f" ({view.reason})" if view.reason else ""
         remedy = f"; {folder.adapter} can be named itself" if (folder.adapter / ADAPTER_CONFIG).is_file() else ""
-        raise FolderError(f"{text}: this run is {view.status}{why}: only a finished run is evaluated{remedy}")
+        raise FolderError(
+            f"{text}: only finished runs are evaluated, and this one's state is {view.status}{why}{remedy}"
+        )
     if not (folder.adapter / ADAPTER_CONFIG).is_file():
         raise FolderError(f"{text}: this run has no adapter; name a run of align, or of an edit that was certified")
     _check_adapter(folder.adapter)
@@ -120,6 +137,7 @@ def _of_run(text: str, place: Path, base: ModelSource | None) -> Subject:
         options.dtype,
         options.quantization,
         options.attn_implementation,
+        options.device,
     )
 
 

@@ -75,9 +75,10 @@ def load_model(
         attn_implementation: transformers' name of one; None leaves the choice to it.
 
     Raises:
-        ModelError: Not found, unsafe, damaged, incomplete, or an option that does not fit.
+        ModelError: Not found, unsafe, damaged, incomplete, or an option that does not fit, a GPU that is not there.
     """
     _check_options(dtype, quantization)
+    check_device(device)
     folder = model_folder(source)
     device = device or default_device()
     with _reported(source, "model"):
@@ -117,6 +118,18 @@ def build_meta_model(source: ModelSource) -> PreTrainedModel:
     config = load_config(source)
     with _reported(source, "architecture"), torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
+def check_device(device: str | None) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        ModelError: A GPU is named where PyTorch has none.
+    """
+    if device is not None and device.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(
+            f"device {device!r}: PyTorch finds no GPU; take cpu (--device cpu, or model.device of a recipe)"
+        )
 
 
 def default_device() -> str:

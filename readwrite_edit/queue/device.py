@@ -59,7 +59,7 @@ def why_absent(device: str) -> str | None:
     kind, _, number = device.partition(":")
     if kind == "mps":
         return None if sys.platform == "darwin" else "only a Mac has one"
-    count = _gpu_count()
+    count = gpu_count()
     if kind == CPU or count is None:
         return None
     if count == 0:
@@ -116,11 +116,11 @@ def _first_gpu(environment: Mapping[str, str] = os.environ) -> str | None:
     if visible is not None:
         first = visible.split(",")[0].strip()
         return f"cuda:{first}" if first and first != "-1" else None
-    return None if _gpu_count() == 0 else "cuda:0"
+    return None if gpu_count() == 0 else "cuda:0"
 
 
-def _gpu_count() -> int | None:
-    """How many GPUs this machine has; None where there are some that can not be counted."""
+def gpu_count() -> int | None:
+    """How many GPUs this machine has, by files alone; None where there are some that can not be counted."""
     if any((_DEVICES / name).exists() for name in _UNCOUNTED):
         return None
     return sum(bool(_NVIDIA.fullmatch(path.name)) for path in _DEVICES.iterdir())

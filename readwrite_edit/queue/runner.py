@@ -23,7 +23,7 @@ from readwrite_edit.queue.device import device_lock, environment_for, take_devic
 from readwrite_edit.queue.items import DONE, FAILED, RUNNING, WAITING, Item
 from readwrite_edit.queue.judging import judged, life_lock
 from readwrite_edit.queue.locks import note_of, take_soon
-from readwrite_edit.queue.store import changing, is_paused, place_of, save, stored
+from readwrite_edit.queue.store import changing, is_paused, items, place_of, save, stored
 from readwrite_edit.runs.folder import FolderError
 from readwrite_edit.runs.launching import Launched, last_lines, launch, program, shell_code, start_detached
 from readwrite_edit.runs.lock import RunLock, holder
@@ -106,9 +106,11 @@ class _Runner:
         return left
 
     def leave(self) -> None:
-        """Go without touching what runs."""
+        """Go without touching what runs, whoever started it."""
+        for item in items(self._root):
+            if _runs_here(item):
+                self._tell(item, f"goes on as pid {item.pid}; the next runner will note its end")
         for task in self._tasks.values():
-            self._tell(task.item, f"goes on as pid {task.process.pid}; the next runner will note its end")
             _close(*task.handles)
         self._tasks.clear()
 

@@ -141,6 +141,10 @@ class Evaluation(Section):
 
     texts: Texts = Field(default=HELD_OUT_PROSE_AND_CHAT, description="Texts for KL to the base model and perplexity.")
     tokens: Count = Field(default=2048, description="Upper limit of tokens read of each text.")
+    max_length: Count = Field(
+        default=256,
+        description="Longest sequence of a text in tokens; intervals rest on the number of sequences.",
+    )
     generations: Annotated[tuple[Text, ...], OneOrMany()] = Field(
         default=PROMPTS, description="Prompts answered before and after, side by side."
     )

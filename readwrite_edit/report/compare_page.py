@@ -10,7 +10,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from readwrite_edit.compare.files import MATCHED, POINTS
+from readwrite_edit.compare.cautions import basis_of, cautions
+from readwrite_edit.compare.files import KIND, MATCHED, PAGE, POINTS
 from readwrite_edit.compare.result import Comparison
 from readwrite_edit.compare.text import arms_table, at_equal_cost, at_equal_gain, extent_table, gain_word
 from readwrite_edit.durable import write_text
@@ -18,7 +19,6 @@ from readwrite_edit.report.compare_plane import plane_of
 from readwrite_edit.report.template import rendered
 from readwrite_edit.terminal import printable
 
-PAGE = "report.html"
 _FIRM = "\N{NO-BREAK SPACE}"
 _MADE_WITH = ("readwrite-edit", "numpy", "matplotlib")
 
@@ -69,6 +69,9 @@ def render(comparison: Comparison, *, command: str) -> str:
         "compare.html",
         {
             "found": comparison,
+            "kind": KIND,
+            "basis": basis_of(comparison),
+            "cautions": list(cautions(comparison)),
             "word": gain_word(comparison),
             "unfair": [check for check in comparison.checks if check.passed is False],
             "arms": _table(arms_table(comparison)),
@@ -101,7 +104,11 @@ def definitions(comparison: Comparison) -> list[tuple[str, str]]:
          "the sequences of the text, the same draws for all arms."),
         ("p", "Two-sided bootstrap p-value of no paired difference; in brackets adjusted by Holm's method for the arms "
          "of that column."),
-        ("minutes", "From a run's start to its end, with evaluations, mean over the runs that were not interrupted."),
+        ("~", "Before that arm's first evaluation (of a difference or a ratio: or the baseline's), on the straight "
+         "line from the untrained model, which is assumed: nothing was measured there."),
+        ("parameters, adapter bytes", "Trained numbers, and the size of the adapter's file."),
+        ("minutes a run", "From a run's start to its end, with evaluations, mean over the runs that were not "
+         "interrupted."),
     ]  # fmt: skip
 
 

@@ -116,4 +116,6 @@ def fixed(value: float | None, digits: int, *, sign: bool = False) -> str:
     if value == 0:
         return "0"
     mark = "+" if sign else ""
-    return format(value, f"{mark}.1e" if abs(value) < 0.5 * 10**-digits and digits == 6 else f"{mark},.{digits}f")
+    if abs(value) < 0.5 * 10**-digits:  # a rounded zero has no sign
+        return format(value, f"{mark}.1e") if digits == 6 else format(0.0, f".{digits}f")
+    return format(value, f"{mark},.{digits}f")

@@ -6,95 +6,34 @@ that the same call goes on after a kill, and does nothing where all is finished.
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from readwrite_edit.errors import RecipeError
-from readwrite_edit.queue import add, items
-from readwrite_edit.queue.runner import run_queue
-from readwrite_edit.recipe import Recipe, parse_recipe, recipe_text
-from readwrite_edit.runs.folder import RunFolder
+from readwrite_edit.errors import RunError
+from readwrite_edit.queue import add
+from readwrite_edit.queue.runner import run_queue, runner_pid
+from readwrite_edit.queue.store import changing
+from readwrite_edit.recipe import Recipe
+from readwrite_edit.runs.folder import FolderError
+from readwrite_edit.runs.lock import RunLock, holder
 from readwrite_edit.runs.wording import age_text
-from readwrite_edit.sweep.grid import Axis, Planned, planned_runs
-from readwrite_edit.sweep.progress import Standing, check_same_recipe, seconds_left, standing
-from readwrite_edit.sweep.record import SweepRecord, read_record, write_record
+from readwrite_edit.sweep.planning import Grid, Survey, survey
+from readwrite_edit.sweep.progress import Standing, finished_text, seconds_left
+from readwrite_edit.sweep.record import SweepRecord, write_record
 
 Say = Callable[[str], None]
-Chooser = Callable[[Path, SweepRecord], dict[str, str]]
+Checker = Callable[[Sequence[Recipe]], None]
 
 
-def plan(record: SweepRecord, axes: Sequence[Axis], seeds: int, chosen: dict[str, str]) -> list[Planned]:
-    """The runs that can be named now.
-
-    Args:
-        record: Of the sweep.
-        axes: What varies.
-        seeds: Number of seeds, from 0.
-        chosen: Arm to the value chosen for it; an arm without one has only runs of the first seed.
-    """
-    everything = planned_runs(axes, range(seeds), record.choose)
-    if record.choose is None:
-        return everything
-    return [run for run in everything if run.seed == 0 or chosen.get(run.arm) == run.chosen]
-
-
-def checked(record: SweepRecord, runs: Sequence[Planned], folder: Path) -> dict[str, Recipe]:
-    """The recipe of each run, all of them valid, and none in conflict with a run that is there.
-
-    Raises:
-        RecipeError: A recipe is wrong, or a folder holds a run of another recipe.
-    """
-    text = recipe_text(record.recipe)
-    recipes = {}
-    for run in runs:
-        recipe = parse_recipe(text, source=record.recipe, overrides=[*record.settings, *run.settings])
-        if RunFolder(folder / run.name).recipe.exists():
-            check_same_recipe(folder / run.name, recipe)
-        recipes[run.name] = recipe
-    return recipes
-
-
-def opened(folder: Path, record: SweepRecord) -> SweepRecord:
-    """The record of a folder that a call may go on with: what it had planned before, and the call's own options.
-
-    Raises:
-        RecipeError: The folder belongs to a sweep of another recipe or other settings.
-    """
-    before = read_record(folder)
-    if before is None:
-        return record
-    for what, had, given in (
-        ("recipe", before.recipe, record.recipe),
-        ("--set", shlex.join(before.settings), shlex.join(record.settings)),
-        ("--choose", before.choose, record.choose),
-    ):
-        if had != given:
-            raise RecipeError(
-                f"{folder} is a sweep with {what} {had or 'none'}, not {given or 'none'}: name another folder"
-            )
-    return record.with_runs(list(before.runs.values()))
-
-
-def carry_out(
-    folder: Path,
-    record: SweepRecord,
-    axes: Sequence[Axis],
-    *,
-    seeds: int,
-    jobs: int,
-    choose: Chooser,
-    say: Say,
-) -> list[Standing]:
+def carry_out(folder: Path, grid: Grid, *, jobs: int, check: Checker, say: Say) -> list[Standing]:
     """Do every run of a sweep that is not finished; each is tried once in a call.
 
     Args:
         folder: Of the sweep.
-        record: Its recipe and settings.
-        axes: What varies.
-        seeds: Number of seeds, from 0.
+        grid: Its runs.
         jobs: Devices to use.
-        choose: Gives each arm's chosen value, where its runs of the first seed have ended.
+        check: Refuses recipes of runs that are to begin; nothing has been written for them yet.
         say: Tells the user what happens.
 
     Returns:
@@ -103,32 +42,72 @@ def carry_out(
     Raises:
         ReadWriteEditError: Wrong input, or the folder can not be used.
     """
-    record = opened(folder, record)
     tried: set[str] = set()
-    while True:
-        runs = plan(record, axes, seeds, choose(folder, record) if record.choose else {})
-        checked(record, runs, folder)
-        record = record.with_runs(runs)
-        write_record(folder, record)
-        found = standing(folder, runs)
-        due = [run for run in found if not run.finished and run.planned.name not in tried]
-        if not due:
-            return found
-        tried |= {run.planned.name for run in due}
-        say(_outlook(folder, found, jobs))
-        _enqueue(folder, record, due, jobs)
-        run_queue(folder, say)
+    found = survey(folder, grid)
+    check(_to_begin(found, tried))
+    with _alone(folder):
+        while True:
+            write_record(folder, found.record)
+            due = _due(found, tried)
+            if not due:
+                return list(found.runs)
+            tried |= {run.planned.name for run in due}
+            say(_outlook(found, jobs))
+            _enqueue(folder, found.record, due, jobs)
+            run_queue(folder, say)
+            found = survey(folder, grid, tried)
+            check(_to_begin(found, tried))
+
+
+def _outlook(found: Survey, jobs: int) -> str:
+    left = seconds_left(found.runs, later=found.later, jobs=jobs)
+    time = "" if left is None else f", about {age_text(left)} to go"
+    more = f" ({found.later} more once {found.record.choose} is chosen)" if found.later else ""
+    return f"{finished_text(found.runs)}{more}{time}"
+
+
+def _due(found: Survey, tried: set[str]) -> list[Standing]:
+    return [run for run in found.runs if not run.finished and run.planned.name not in tried]
+
+
+def _to_begin(found: Survey, tried: set[str]) -> list[Recipe]:
+    """Those that are to begin; the others have been looked at when they began, or look themselves when they go on."""
+    return [found.recipes[run.planned.name] for run in _due(found, tried) if run.view is None and not run.busy]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Be the only sweep of a folder, in which nobody else works on the queue: another would begin what this one plans.
+
+    Raises:
+        FolderError: There is another one, or the folder can not be written.
+    """
+    with changing(folder) as place:  # makes the folder
+        lock = RunLock(place / "sweep.lock")
+        pid = holder(lock.path) or runner_pid(folder)
+        if pid is not None:
+            known = f", as pid {pid}" if pid else ""  # 0: the system can not name it
+            remedy = f"or end it with kill {pid} (its runs go on)" if pid else "or end it (its runs go on)"
+            raise FolderError(f"a sweep or a queue works on {folder} already{known}: wait for its end, {remedy}")
+        try:
+            lock.acquire()
+        except FolderError:
+            raise
+        except RunError as error:
+            raise FolderError(str(error)) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _enqueue(folder: Path, record: SweepRecord, due: Sequence[Standing], jobs: int) -> None:
     """Put runs into the queue, unless they wait or run there already."""
-    busy = {item.run for item in items(folder) if not item.ended}
     for number, run in enumerate(due):
-        path = (folder / run.planned.name).absolute()
-        live = run.view is not None and run.view.live
-        if path not in busy and not live:
+        if not run.busy:
             device = f"cuda:{number % jobs}" if jobs > 1 else None
-            add(folder, _argv(record, run, path), run.planned.name, device=device)
+            name = run.planned.name
+            add(folder, _argv(record, run, (folder / name).absolute()), name, device=device)
 
 
 def _argv(record: SweepRecord, run: Standing, path: Path) -> list[str]:
@@ -136,9 +115,3 @@ def _argv(record: SweepRecord, run: Standing, path: Path) -> list[str]:
         return ["align", "--resume", str(path)]
     settings = [word for setting in (*record.settings, *run.planned.settings) for word in ("--set", setting)]
     return ["align", "--recipe", record.recipe, *settings, "--run-dir", str(path)]
-
-
-def _outlook(folder: Path, found: Sequence[Standing], jobs: int) -> str:
-    left = seconds_left(folder, found, jobs)
-    time = "" if left is None else f", about {age_text(left)} to go"
-    return f"{sum(run.finished for run in found)} of {len(found)} runs are finished{time}"

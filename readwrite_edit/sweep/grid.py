@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 
 from readwrite_edit.errors import RecipeError
+from readwrite_edit.sweep.clashes import SEEDS as SEED_KEYS
+from readwrite_edit.sweep.clashes import refuse_clashes
 from readwrite_edit.terminal import printable
 
 ARM = "arm"
-SEED_KEYS = ("train.seed", "adapter.seed")
+MOST_RUNS = 5000
 _UNSAFE = re.compile(r"[^A-Za-z0-9.+-]+")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 _OPENING, _CLOSING = "[{(", "]})"
@@ -105,27 +107,42 @@ def parse_arms(texts: Sequence[str]) -> Axis:
     return _axis(ARM, choices)
 
 
-def planned_runs(axes: Sequence[Axis], seeds: Sequence[int], choose: str | None = None) -> list[Planned]:
+def planned_runs(
+    axes: Sequence[Axis], seeds: Sequence[int], choose: str | None = None, settings: Sequence[str] = ()
+) -> list[Planned]:
     """Every run of a grid: all of the first seed before all of the next.
 
     Args:
         axes: What varies.
         seeds: One run of each combination for each.
         choose: Key of the axis that is no part of an arm: of its values one is chosen for each arm.
+        settings: ``key=value`` each, of all runs.
 
     Raises:
-        RecipeError: No axis has that key, or two axes set the same key.
+        RecipeError: No axis has that key, one key or a seed is set twice, or there are too many runs.
     """
     if choose is not None and choose not in [axis.key for axis in axes]:
-        known = ", ".join(axis.key for axis in axes) or "none"
-        raise RecipeError(f"--choose {printable(choose)}: no axis of the sweep; expected one of {known}")
-    _refuse_clashes(axes)
-    runs = [_planned(axes, combination, seed, choose) for seed in seeds for combination in _combinations(axes)]
+        known = " or ".join(axis.key for axis in axes) or f"--over {choose}=V1,V2 beside it"
+        raise RecipeError(f"--choose {printable(choose)}: no axis of the sweep; expected {printable(known)}")
+    _refuse_clashes(axes, settings)
+    combinations = list(islice(_combinations(axes), MOST_RUNS + 1))
+    if len(combinations) * len(seeds) > MOST_RUNS:
+        raise RecipeError(f"more than {MOST_RUNS:,} runs: give fewer values or seeds, or sweep them in parts")
+    runs = [_planned(axes, combination, seed, choose) for seed in seeds for combination in combinations]
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise RecipeError(f"two runs of the sweep would be named {twice}: name the arms with --arm NAME:…")
     return runs
+
+
+def options(axes: Sequence[Axis]) -> Iterator[tuple[str, str]]:
+    """Each setting of the axes, behind the option that it was given by: ``--over `` or ``--arm NAME:``."""
+    for axis in axes:
+        for choice in axis.choices:
+            option = f"--arm {choice.label}:" if axis.key == ARM else "--over "
+            own = (one.settings for more in choice.own for one in more.choices)
+            yield from ((option, setting) for settings in (choice.settings, *own) for setting in settings)
 
 
 def split_at_commas(text: str) -> list[str]:
@@ -167,19 +184,23 @@ def _planned(axes: Sequence[Axis], combination: Mapping[str, Choice], seed: int,
     )
 
 
-def _refuse_clashes(axes: Sequence[Axis]) -> None:
-    owners: dict[str, str] = {}
-    for axis in axes:
-        for key in {setting.partition("=")[0] for choice in axis.choices for setting in choice.settings}:
-            if key in owners:
-                raise RecipeError(f"{key} is set by two axes of the sweep, {owners[key]} and {axis.key}")
-            owners[key] = axis.key
+def _refuse_clashes(axes: Sequence[Axis], settings: Sequence[str]) -> None:
+    keys = [axis.key for axis in axes]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise RecipeError(f"--over {key} is given twice: give all values to one of the two")
     for arm in (choice for axis in axes for choice in axis.choices):
         for key in (axis.key for axis in arm.own):
-            if owners.get(key) != key:
+            if key not in keys:
                 raise RecipeError(
                     f"arm {arm.label} has values of its own for {key}; expected --over {key}=… for the rest"
                 )
+    own = [axis for one in axes for arm in one.choices for axis in arm.own]
+    given: dict[str, list[str]] = {}
+    for axis in (*axes, *own):
+        name = "--arm" if axis.key == ARM else f"--over {axis.key}"
+        given.setdefault(name, []).extend(setting for choice in axis.choices for setting in choice.settings)
+    refuse_clashes(given, settings)
 
 
 def _axis(key: str, choices: Sequence[Choice]) -> Axis:

@@ -69,6 +69,8 @@ def read_record(folder: Path) -> SweepRecord | None:
         value = json.loads(read_head(path, _LARGEST_BYTES))
     except FileNotFoundError:
         return None
+    except NotADirectoryError:
+        raise FolderError(f"{folder} is a file: name a folder for the sweep") from None
     except (OSError, ValueError) as error:
         raise FolderError(f"{path} can not be read ({error}): delete it, and call the sweep again") from None
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:

@@ -65,16 +65,16 @@ def state(run: Path, **change: object) -> None:
 def test_runs_that_have_nothing_to_evaluate(refused, run, tmp_path):
     state(run, status="failed", error="the loss is nan")
     told = refused(run)
-    assert "this run is failed (the loss is nan)" in told and f"{run / 'adapter'} can be named itself" in told
+    assert "this one's state is failed (the loss is nan)" in told and f"{run / 'adapter'} can be named itself" in told
     state(run, status="stopped", error=None)
-    assert "this run is stopped" in refused(run)
+    assert "this one's state is stopped" in refused(run)
     state(run, status="finished", kind="probe")
     assert "the run of a probe" in refused(run)
     state(run, kind="align")
     shutil.rmtree(run / "adapter")
     assert "this run has no adapter" in refused(run)
     (run / "state.json").write_text("{")
-    assert "this run is broken" in refused(run)
+    assert "this one's state is broken" in refused(run)
     assert not (run / "evaluations").exists()
 
 
@@ -154,6 +154,51 @@ def test_models_that_can_not_be_compared(refused, run, tmp_path):
     assert "KL needs one vocabulary" in refused(other, "--base", write_model(tmp_path / "model"))
 
 
+def test_a_sweep_names_its_runs(refused, run, tmp_path):
+    (tmp_path / "sweep.json").write_text("{}")
+    told = refused(tmp_path)
+    assert f"is a sweep: name one of its runs: {run}; readwrite-edit compare {tmp_path}" in told
+    shutil.rmtree(run)
+    assert "none of its runs has begun" in refused(tmp_path)
+
+
+@pytest.fixture
+def changed(run, tmp_path) -> Path:
+    """The run with one row fewer in its file, so that the split of all others is another."""
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    lines = Path(recipe["data"]["path"]).read_text().splitlines(keepends=True)
+    (tmp_path / "rows.jsonl").write_text("".join(lines[1:]))
+    recipe["data"]["path"] = str(tmp_path / "rows.jsonl")
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return run
+
+
+def test_rows_that_are_no_longer_those_of_the_run(refused, changed, tmp_path):
+    """Rows that were trained on would be held out."""
+    told = refused(changed)
+    assert f"the rows of {tmp_path / 'rows.jsonl'} are no longer those that the run began with" in told
+    assert "put them back, or name rows with --data FILE" in told and not (changed / "evaluations").exists()
+
+
+def test_rows_of_ones_own_do_without_those_of_the_run_and_say_so(changed, tmp_path, capsys):
+    """Nobody knows any more what the run was trained on."""
+    options = ["--data", str(tmp_path / "rows.jsonl"), "--tokens", "40", "--max-new-tokens", "0", "--json"]
+    assert main(["evaluate", str(changed), *options]) == 0
+    said = capsys.readouterr()
+    assert "whether the run was trained on any of this is not known: the rows of" in said.err
+    found = json.loads(said.out)
+    assert found["rows"]["count"] == 23 and found["shared_with_training"] == {}
+
+
+def test_a_gpu_that_is_not_there(refused, run, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "device 'cuda': PyTorch finds no GPU; take cpu (--device cpu" in refused(run, "--device", "cuda")
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["model"]["device"] = "cuda:0"
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert "device 'cuda:0'" in refused(run)
+
+
 def test_rows_and_texts_that_can_not_be_read(refused, run, tmp_path):
     assert "no such file" in refused(run, "--data", tmp_path / "rows.jsonl")
     (tmp_path / "rows.jsonl").write_text('{"prompt": 1}\n')
@@ -189,6 +234,6 @@ def test_a_place_that_takes_no_result(refused, run, tmp_path):
     assert "exists: name a new file with --out" in refused(run, "--out", tmp_path / "there.json")
     (tmp_path / "file").write_text("")
     told = refused(run, "--out", tmp_path / "file" / "result.json")
-    assert "name another file with --out" in told
+    assert f"{tmp_path / 'file'} is not a folder: name another file with --out" in told
     (run / "evaluations").write_text("")
     assert "name another file with --out" in refused(run)

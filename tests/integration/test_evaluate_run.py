@@ -12,14 +12,16 @@ import pytest
 
 from readwrite_edit.align.job import resume_run, start_run
 from readwrite_edit.cli import main
+from readwrite_edit.cli.evaluate_table import print_result
 from readwrite_edit.evaluate.metrics import figures_of
-from readwrite_edit.evaluate.records import read_evaluations
+from readwrite_edit.evaluate.records import read_evaluations, row_id
 from readwrite_edit.evaluate.result import read_result
 from readwrite_edit.runs import records
 from tests.slow_evaluation import answer, stock_models
 from tests.small_runs import as_recipe, small_recipe, write_model, write_rows
 
 TRAIN = {"max_steps": 4, "eval_strategy": "steps", "eval_steps": 2, "save_steps": 2, "learning_rate": 0.05}
+TRAIN |= {"per_device_eval_batch_size": 3}  # four rows are held out: a batch of three, and one of one
 
 
 def train(place: Path, name: str, **sections: dict) -> Path:
@@ -55,7 +57,7 @@ def lines_of_metrics(run: Path, step: int) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("ld_alpha", [None, 0.25])
-def test_what_is_recorded_of_each_row_is_what_trl_averaged(place, run, ld_alpha):
+def test_the_metrics_are_means_over_what_is_recorded_of_each_row(place, run, ld_alpha):
     folder = run if ld_alpha is None else train(place, "ld", objective={"ld_alpha": ld_alpha})
     found = read_evaluations(folder)
     assert [one.step for one in found] == [2, 4] and found[0].beta == 0.5
@@ -65,7 +67,11 @@ def test_what_is_recorded_of_each_row_is_what_trl_averaged(place, run, ld_alpha)
         figures = figures_of("rows", one.rows, beta=one.beta)
         assert sum(one.rows.chosen) / 4 == pytest.approx(trl["eval_logps/chosen"], rel=1e-5)
         assert sum(one.rows.rejected) / 4 == pytest.approx(trl["eval_logps/rejected"], rel=1e-5)
-        assert figures["margin"].value == pytest.approx(trl["eval_rewards/margins"], rel=1e-3, abs=1e-5)
+        for side in ("chosen", "rejected"):
+            pairs = zip(getattr(one.rows, side), getattr(one.rows, f"reference_{side}"), strict=True)
+            reward = 0.5 * sum(ours - base for ours, base in pairs) / 4
+            assert trl[f"eval_rewards/{side}"] == pytest.approx(reward, rel=1e-4, abs=1e-5)
+        assert figures["margin"].value == pytest.approx(trl["eval_rewards/margins"], rel=1e-4, abs=1e-5)
         assert figures["accuracy"].value == trl["eval_rewards/accuracies"]
         assert figures["loss"].value == pytest.approx(trl["eval_loss"], rel=1e-4)
         for name, text in one.texts.items():
@@ -83,7 +89,8 @@ def test_rows_with_ld_alpha_are_the_weighted_sums_of_the_slow_loop(place, run):
     tuned, base = stock_models(place / "model-llama", folder / "adapter")
     scores = read_evaluations(folder)[-1].rows
     assert scores is not None
-    for index, row in enumerate(rows):
+    for row in rows:
+        index = scores.ids.index(row_id(row))
         shared = min(min(len(row["prompt_ids"]) + len(row[f"{side}_ids"]), 64) - len(row["prompt_ids"])
                      for side in ("chosen", "rejected"))  # fmt: skip
         for side in ("chosen", "rejected"):
@@ -127,7 +134,7 @@ def test_the_command_says_of_a_run_what_its_own_summary_says(run, evaluated):
     after = json.loads((run / "summary.json").read_text())["after"]
     rows = evaluated["figures"]["rows"]
     assert rows["loss"]["value"] == pytest.approx(after["eval_loss"], rel=1e-4)
-    assert rows["margin"]["value"] == pytest.approx(after["eval_rewards/margins"], rel=1e-3)
+    assert rows["margin"]["value"] == pytest.approx(after["eval_rewards/margins"], rel=1e-4)
     assert rows["accuracy"]["value"] == after["eval_rewards/accuracies"]
     texts = {name[3:] for name in after if name.startswith("kl_")}
     assert set(evaluated["texts"]) == texts
@@ -141,8 +148,8 @@ def test_the_command_says_of_a_run_what_its_own_summary_says(run, evaluated):
 def test_the_result_holds_the_rows_and_the_definitions(run, evaluated):
     last = read_evaluations(run)[-1]
     found = evaluated["evaluation"]
-    assert tuple(found["rows"]["ids"]) == last.rows.ids
-    assert found["rows"]["chosen"] == pytest.approx(last.rows.chosen, rel=1e-5)
+    chosen = dict(zip(found["rows"]["ids"], found["rows"]["chosen"], strict=True))
+    assert chosen == pytest.approx(dict(zip(last.rows.ids, last.rows.chosen, strict=True)), rel=1e-5)
     assert {name: tuple(text["ids"]) for name, text in found["texts"].items()} == {
         name: text.ids for name, text in last.texts.items()
     }
@@ -190,6 +197,9 @@ def test_a_whole_model_is_compared_with_a_base_or_with_nothing(place, run, capsy
     said = capsys.readouterr()
     found = json.loads(said.out)
     assert set(found["figures"]["text prose"]) == {"perplexity"} and "base_answers" not in found["figures"]
+    print_result(found)
+    shown = capsys.readouterr().out
+    assert "\ntexts\n" in shown and "metric      model  95 %    unit" in shown and "price" not in shown
     assert "no base was named" in said.err and found["evaluation"]["texts"]["prose"]["kl"][0] is None
     base = ["--base", str(place / "model-llama"), "--data", str(place / "rows.jsonl")]
     assert main(["evaluate", str(other), *base, "--tokens", "60", "--max-new-tokens", "2", "--json"]) == 0

@@ -6,6 +6,9 @@ import signal
 
 import pytest
 
+from readwrite_edit.queue import items
+from readwrite_edit.queue.runner import runner_pid
+from readwrite_edit.queue.store import changing
 from readwrite_edit.runs.reader import read_run
 from tests.fake_runs import journal, wait_until
 from tests.fake_sweeps import ended, fake_recipe, runs_of, start_sweep
@@ -75,7 +78,7 @@ def test_a_run_that_can_not_begin_is_tried_once_a_call_and_again_by_the_next(fol
     refused = folder / "refuse-lora_s1"
     refused.touch()
     code, said, _ = ended(begun(*GRID))
-    assert code == 3 and "3 of 4 runs are finished" in said and "lora_s1: to do" in said
+    assert code == 3 and "3 of 4 runs are finished" in said and "lora_s1: failed: refused" in said
     assert runs_of(journal(folder), "start").count("lora_s1") == 1
     refused.unlink()
     assert ended(begun(*GRID))[0] == 0
@@ -103,9 +106,46 @@ def test_only_the_chosen_value_gets_further_seeds_and_the_dry_run_foretells_it(f
     assert len(done) == 6
 
 
-def test_a_second_sweep_of_the_same_folder_is_refused_while_one_works(folder, begun):
-    begun(*GRID)
+def test_the_other_seeds_wait_for_a_run_of_the_first_one_that_was_killed(folder, begun):
+    """Chosen among the other three alone, lora would go on with the value that loses."""
+    values = [f"{basis}_learning_rate{rate}_s0" for basis in ("principal", "lora") for rate in ("0.01", "0.03")]
+    for name in values[:3]:
+        (folder / f"gate-{name}").touch()
+    grid = ("--over", "adapter.basis=principal,lora", *CHOICE, "--seeds", "2")
+    first = begun(*grid)
+    victim = folder / "sweep" / values[3]
+    wait_until(lambda: (victim / "state.json").exists(), "the last run of the first seed")
+    kill_group(first.pid)
+    kill_group(read_run(victim).pid)
+    (folder / "gate").touch()
+    wait_until(lambda: read_run(victim).status == "failed", "its end")
+    code, said, _ = ended(begun(*grid, "--dry-run"))
+    assert code == 0 and "and 2 more, of the other seeds" in said and "_s1" not in said
+    assert ended(begun(*grid))[0] == 0
+    later = [name for name in runs_of(journal(folder), "start") if name.endswith("_s1")]
+    assert later == [f"{basis}_learning_rate0.03_s1" for basis in ("lora", "principal")]
+    assert runs_of(journal(folder), "resume") == values[3:]
+
+
+def test_a_second_sweep_of_the_same_folder_is_refused_while_one_works_and_changes_nothing(folder, begun):
+    first = begun(*GRID)
     wait_until(lambda: journal(folder), "the first run")
-    code, _, complaint = ended(begun(*GRID))
-    assert code == 2 and "already" in complaint and complaint.count("\n") == 1
+    record, waiting = (folder / "sweep" / "sweep.json").read_text(), items(folder / "sweep")
+    code, said, complaint = ended(begun(*GRID, "--over", "adapter.rank=2"))
+    assert code == 2 and f"already, as pid {first.pid}" in complaint and complaint.count("\n") == 1 and said == ""
+    assert (folder / "sweep" / "sweep.json").read_text() == record and len(items(folder / "sweep")) == len(waiting)
     assert len(runs_of(journal(folder), "start")) == 1
+
+
+def test_a_sweep_that_is_ended_says_what_goes_on_also_of_what_another_started(folder, begun):
+    first = begun(*GRID)
+    wait_until(lambda: (folder / "sweep" / ALL[2] / "state.json").exists(), "the first run")
+    kill_group(first.pid)
+    pid = read_run(folder / "sweep" / ALL[2]).pid
+    second = begun(*GRID)
+    assert "0 of 4 runs are finished" in second.stdout.readline()
+    wait_until(lambda: runner_pid(folder / "sweep") == second.pid, "its work")
+    with changing(folder / "sweep"):  # it looks at the queue, again and again
+        second.terminate()
+    code, said, complaint = ended(second)
+    assert (code, complaint) == (143, "readwrite-edit: terminated\n") and f"goes on as pid {pid}" in said

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from readwrite_edit.align import backbone
-from readwrite_edit.align.backbone import Pair, can_share, hidden_rows, length_groups
+from readwrite_edit.align.backbone import Pair, can_share, hidden_rows, is_cheaper, length_groups
 from tests.tiny_models import TINY, tiny_config
 
 SHARING = {"llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "mixtral", "phi3", "olmo2", "gpt2", "gpt_neox", "opt"}
@@ -28,6 +28,10 @@ def pairs(seed: int = 0) -> tuple[Tensor, Tensor]:
         for answers in (CHOSEN, REJECTED)
         for prompt, length in zip(prompts, answers, strict=True)
     ]
+    return padded(rows)
+
+
+def padded(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     return ids, torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
 
@@ -75,16 +79,74 @@ def test_each_row_is_as_by_itself(name: str, attention: str, monkeypatch: pytest
     assert (sum(sizes) < real) == (name in SHARING), "fewer positions than tokens where prompts are shared, only there"
 
 
-def test_gradients_are_those_of_each_row_by_itself() -> None:
+ODD = [
+    ([4, 5, 6], [4, 5, 6]),
+    ([4, 5], [4, 5, 6, 7]),
+    ([4, 5, 6, 7], [4, 5]),
+    ([4, 5, 6], [7, 8]),
+    ([9], [9]),
+    (list(range(3, 40)), [*range(3, 30), 50]),
+]
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "autocast"])
+def test_answers_that_are_alike_or_begin_one_another(
+    attention: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shared though it saved nothing, in one group; bfloat16 rounds to three digits."""
+    monkeypatch.setattr(backbone, "is_cheaper", lambda *_: True)
+    model = TINY["llama"]()
+    model.set_attn_implementation(attention)
+    if precision == "bfloat16":
+        model.bfloat16()
+    ids, mask = padded([torch.tensor(pair[side]) for side in (0, 1) for pair in ODD])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
+        expected, sizes = each_by_itself(model, ids, mask), counted(model)
+        found = hidden_rows(model, ids, mask)
+    assert len(sizes) == 1
+    close = 1e-5 if precision == "float32" else 0.05
+    for ours, alone in zip(found, expected, strict=True):
+        assert ours.dtype == alone.dtype
+        torch.testing.assert_close(ours, alone, rtol=close, atol=close)
+
+
+@pytest.mark.parametrize("checkpointing", [None, False, True])
+def test_gradients_are_those_of_each_row_by_itself(checkpointing: bool | None) -> None:
+    """Without gradient checkpointing, and with either kind of it."""
     gradients = []
     ids, mask = pairs()
     for run in (each_by_itself, hidden_rows):
         model = TINY["llama"]()
+        if checkpointing is not None and run is hidden_rows:
+            model.train().gradient_checkpointing_enable({"use_reentrant": checkpointing})
         sum((states * (place + 1)).sin().sum() for place, states in enumerate(run(model, ids, mask))).backward()
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 10
     for name, expected in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_the_mask_is_kept_once_and_not_in_every_layer() -> None:
+    model, (ids, mask) = TINY["llama"](), pairs()
+    model.set_attn_implementation("sdpa")
+    masks = set()
+
+    def note(kept: Tensor) -> Tensor:
+        if kept.dim() == 4 and kept.shape[-1] == kept.shape[-2]:
+            masks.add(kept.data_ptr())
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda kept: kept):
+        hidden_rows(model, ids, mask)
+    assert model.config.num_hidden_layers > 1 and len(masks) == 1
+
+
+def test_long_sequences_share_only_where_much_is_saved() -> None:
+    """Of width 20 a token's products cost as attention to 100 positions does: 150 (1 + 1.5) against 200 (1 + 0.5)."""
+    assert not is_cheaper([150], [100, 100], 20)
+    assert is_cheaper([150], [100, 100], 2000) and is_cheaper([110], [100, 100], 20)
+    assert not is_cheaper([200], [100, 100], 2000)
 
 
 def test_nothing_is_shared_where_little_is_saved() -> None:
@@ -107,6 +169,8 @@ def test_nothing_is_shared_where_little_is_saved() -> None:
         ("qwen2", {"sliding_window": 8, "use_sliding_window": True, "layer_types": ["sliding_attention"] * 2}),
         ("qwen3", {"layer_types": ["full_attention", "sliding_attention"]}),
         ("llama", {"_attn_implementation": "flash_attention_2"}),
+        ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}),
+        ("phi3", {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}}),
         ("gemma2", {}),
         ("bloom", {}),
     ],

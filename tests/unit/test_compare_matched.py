@@ -17,7 +17,8 @@ def run(arm, seed=0, *, luck=1.0, chosen="", **made):
     evaluations = evaluations_of(**{**made, "gain": made["gain"] * luck}, seed=seed)
     return Run(
         name=f"{arm}_s{seed}", arm=arm, chosen=chosen, seed=seed, path=Path(arm), sweep=None,
-        evaluations=tuple(evaluations), recipe={}, base="", parameters=None, adapter_bytes=None, duration_s=None,
+        evaluations=tuple(evaluations), recipe={}, base="", data="",
+        parameters=None, adapter_bytes=None, duration_s=None,
     )  # fmt: skip
 
 
@@ -47,6 +48,19 @@ def test_an_arm_of_twice_the_gain_has_twice_the_gain_at_equal_cost_and_a_quarter
     assert level.ratio.value == pytest.approx(0.25, rel=1e-4)
     assert level.ratio.low == pytest.approx(0.25, rel=1e-4), "paired: what rows and seeds have in common cancels"
     assert base.difference is None and base.p is None
+
+
+def test_what_lies_before_the_first_evaluation_is_assumed():
+    """Of steps 5, 10 and 15 the first has a third of the gain and a ninth of the cost, mean over seeds or not."""
+    resamples = Resamples(arms(seeds=1, a={"spread": 0.0}, b={"spread": 0.0, "cost": 0.09}), baseline="a", draws=100)
+    first = resamples.arms["a"][0]
+    cost, gain = float(first.mean_costs("prose")[0]), float(first.mean_gains()[0])
+    for share, assumed in ((0.5, 1.0), (1.0, 0.0), (2.0, 0.0)):
+        assert of(resamples.at_budget("prose", share * cost), "a").assumed == assumed
+        assert of(resamples.at_level("prose", share * gain), "a").assumed == assumed
+    assert of(resamples.at_budget("prose", cost), "b").assumed == 1, "its own first evaluation costs nine times as much"
+    never = of(resamples.at_level("prose", 99.0), "a")
+    assert never.assumed == 0 and never.reached == 0
 
 
 def test_nothing_is_tested_where_one_of_two_has_not_been():

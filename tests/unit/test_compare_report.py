@@ -62,7 +62,7 @@ def test_names_are_text_on_the_page(tmp_path):
 def test_a_run_without_gain_or_cost_still_has_its_plane(tmp_path):
     path = write_compared(tmp_path / "a", evaluations_of(gain=0.0, cost=0.0, steps=(3,)))
     page = Page(render(compare_runs([path], draws=100), command=COMMAND))
-    assert "svg" in page.tags and "One arm." in page.words and "gained nothing" in page.words
+    assert "svg" in page.tags and "One arm:" in page.words and "gained nothing" in page.words
 
 
 def test_many_arms_have_colours_and_marks_of_their_own(tmp_path):

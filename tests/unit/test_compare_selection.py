@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from readwrite_edit.compare.arms import Run
+from readwrite_edit.compare.arms import LeftOut, Run
 from readwrite_edit.compare.fairness import fairness, require_comparable
 from readwrite_edit.compare.measured import measure, part_of
 from readwrite_edit.compare.points import points_of
@@ -91,13 +91,13 @@ def test_a_sweep_chooses_among_its_own_runs(tmp_path):
 
 
 def check(name, runs, **other):
-    found = {one.name: one for one in fairness(runs, **({"chosen": {}, "tried": {}} | other))}
+    found = {one.name: one for one in fairness(runs, **({"chosen": {}, "tried": {}, "planned": {}} | other))}
     return found[name]
 
 
 def pair(**second) -> list[Run]:
     recipe = {"data.path": "rows.jsonl", "train.max_steps": 15, "train.learning_rate": 0.01}
-    one, other = (replace(run(arm), recipe=recipe, base="0" * 64) for arm in ("a", "b"))
+    one, other = (replace(run(arm), recipe=recipe, base="0" * 64, data="1" * 64) for arm in ("a", "b"))
     return [one, replace(other, **second)]
 
 
@@ -106,6 +106,7 @@ def pair(**second) -> list[Run]:
     [
         ("same base", {"base": "1" * 64}),
         ("same rows in training", {"recipe": {"data.path": "other.jsonl", "train.max_steps": 15}}),
+        ("same rows in training", {"data": "2" * 64}),
         ("same rows in training", {"recipe": {"data.path": "rows.jsonl", "train.max_steps": 30}}),
         ("same steps", {"evaluations": tuple(evaluations_of(steps=(3, 15)))}),
         ("kept apart", {"evaluations": tuple(evaluations_of(shared=0.3))}),
@@ -118,6 +119,7 @@ def test_each_check_can_fail(name, second):
 
 def test_what_runs_do_not_say_is_unknown():
     assert check("same base", pair(base="")).passed is None
+    assert check("same rows in training", pair(data="")).passed is None
     bare = tuple(replace(one, shared={}) for one in evaluations_of())
     assert check("kept apart", pair(evaluations=bare)).passed is None
 
@@ -128,7 +130,23 @@ def test_seeds_that_an_arm_lacks_are_said():
 
 
 def test_a_choice_says_how_many_there_were():
-    assert "a: lr1 of 3" in check("chosen apart", pair(), chosen={"a": "lr1"}, tried={"a": 3}).detail
+    made = {"chosen": {"a": "lr1"}, "tried": {"a": 3}}
+    whole, short = (check("chosen apart", pair(), **made, planned={"a": count}) for count in (3, 4))
+    assert whole.passed and "a: lr1 of 3)" in whole.detail
+    assert not short.passed and "from fewer values than were planned (a: lr1 of 3, planned 4)" in short.detail
+
+
+def test_runs_that_are_missing_are_said_and_those_that_another_stands_for_are_not_missing():
+    twice = LeftOut(name="copy", reason="it has the arm and the seed of a", twice=True)
+    assert check("every run", pair(), left_out=[twice]).passed is True
+    found = check("every run", pair(), left_out=[LeftOut(name="c_s0", reason="it failed"), twice])
+    assert found.passed is False and found.detail == "1 run left out: c_s0: it failed"
+
+
+def test_an_arm_without_a_run_to_choose_by_is_not_reported():
+    runs = [run("a", 1, chosen=SMALL), run("a", 1, chosen=LARGE), run("b"), run("b", 1)]
+    kept, chosen = chosen_runs(runs)
+    assert {one.arm for one in kept} == {"b"} and chosen == {}
 
 
 @pytest.mark.parametrize(

@@ -49,10 +49,11 @@ def test_repetition_length_and_cut_by_hand():
     written = [Generated((1, 2, 1, 2, 1), False), Generated((1, 2, 3), True), Generated((7,), True)]
     found = {name: figure.value for name, figure in figures_of("generations", written, ngram=2).items()}
     assert found == {"length": 3.0, "cut": pytest.approx(1 / 3), "repetition": pytest.approx(2 / 6)}
+    assert figures_of("generations", written, ngram=2)["repetition"].n == 2
     silent = figures_of("generations", [Generated((), True)], ngram=2)
-    assert (
-        silent["length"].value == 0 and math.isnan(silent["repetition"].value) and not silent["repetition"].not_numbers
-    )
+    repetition = silent["repetition"]
+    assert silent["length"].value == 0 and math.isnan(repetition.value)
+    assert (repetition.not_numbers, repetition.n) == (0, 0)
 
 
 def test_the_price_is_the_mean_over_matrices_and_has_no_interval():

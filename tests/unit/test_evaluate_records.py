@@ -16,6 +16,7 @@ from readwrite_edit.evaluate.records import (
     RowScores,
     TextScores,
     as_line,
+    find_evaluations,
     parse,
     read_evaluations,
     token_id,
@@ -75,7 +76,26 @@ def test_a_run_gives_its_evaluations_by_step_and_passes_over_garbage(tmp_path: P
     (tmp_path / "state.json").write_text(json.dumps(state), encoding="utf-8")
     found = read_evaluations(tmp_path)
     assert [one.step for one in found] == [4, 8, 12] and found[-1].beta == 0.7
-    assert read_evaluations(tmp_path / "nowhere") == []
+    assert find_evaluations(tmp_path).damaged == [
+        "the evaluation at step 10 can not be used: it is of another schema than 1",
+        "4 lines can not be read: no valid JSON object of up to 1 MiB with its step (steps that can: 4, 8, 12)",
+    ]
+    assert read_evaluations(tmp_path / "nowhere") == [] == find_evaluations(tmp_path / "nowhere").damaged
+
+
+@pytest.mark.parametrize("name", ["null among the numbers", "a newer schema", "a column of another length"])
+def test_an_evaluation_that_can_not_be_used_is_named_with_its_step_and_the_reason(tmp_path: Path, name: str):
+    line = {**as_line(EVALUATION), "segment": 0}
+    lines = (json.dumps(one) for one in (line, {**line, "step": 8, **BROKEN[name]}))
+    (tmp_path / "evaluations.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    reason = {
+        "null among the numbers": "texts.prose.kl has 1 entry without a finite number",
+        "a newer schema": "it is of another schema than 1",
+        "a column of another length": "texts.prose.kl has 1 entry for 2 ids",
+    }[name]
+    found = find_evaluations(tmp_path)
+    assert [one.step for one in found.evaluations] == [4]
+    assert found.damaged == [f"the evaluation at step 8 can not be used: {reason}"]
 
 
 def test_a_result_is_read_back_and_says_what_can_not_be_compared(tmp_path: Path):

@@ -36,3 +36,12 @@ def test_dropped_rows_are_counted_by_reason_once(tmp_path):
     notes = [note for note in prepared.notes if "dropped" in note]
     assert dropped == 6 and 1 <= len(notes) <= 2 and all("the first:" in note for note in notes)
     assert sum(int(note.split()[0]) for note in notes) == 6
+
+
+def test_texts_are_measured_in_sequences_of_their_own_length(tmp_path):
+    """Shorter than those that choose the basis: more sequences, and narrower intervals, from as many tokens."""
+    sections = small_recipe(tmp_path, evaluation={"tokens": 100, "max_length": 20}, calibration={"max_length": 50})
+    prepared = prepare(as_recipe(sections))
+    assert prepared.texts and max(map(len, prepared.calibration)) > 20
+    for sequences in prepared.texts.values():
+        assert max(map(len, sequences)) == 20 and len(sequences) >= 5

@@ -218,7 +218,7 @@ class ArmTrainer:
             optimizer=settings.optimizer,
             max_length=settings.max_length,
             beta=settings.beta,
-            per_device_eval_batch_size=_even_batch(len(self.held_out)),
+            per_device_eval_batch_size=_LARGEST_BATCH,
             weights_hash=self.weights_hash,
             callbacks=[watch],
         )
@@ -238,11 +238,6 @@ class ArmTrainer:
             relative_norm=norm / start_norm,
             geometry=self.start.geometry(),
         )
-
-
-def _even_batch(count: int) -> int:
-    """The largest batch of equal size: TRL averages its figures over batches, whatever their sizes."""
-    return max(size for size in range(1, _LARGEST_BATCH + 1) if count % size == 0)
 
 
 def _held_out(trainer: FullParameterTrainer) -> dict[str, float | None]:
