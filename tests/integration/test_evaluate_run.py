@@ -7,6 +7,7 @@ import math
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -68,9 +69,8 @@ def test_the_metrics_are_means_over_what_is_recorded_of_each_row(place, run, ld_
         assert sum(one.rows.chosen) / 4 == pytest.approx(trl["eval_logps/chosen"], rel=1e-5)
         assert sum(one.rows.rejected) / 4 == pytest.approx(trl["eval_logps/rejected"], rel=1e-5)
         for side in ("chosen", "rejected"):
-            pairs = zip(getattr(one.rows, side), getattr(one.rows, f"reference_{side}"), strict=True)
-            reward = 0.5 * sum(ours - base for ours, base in pairs) / 4
-            assert trl[f"eval_rewards/{side}"] == pytest.approx(reward, rel=1e-4, abs=1e-5)
+            change = sum(getattr(one.rows, side)) - sum(getattr(one.rows, f"reference_{side}"))
+            assert trl[f"eval_rewards/{side}"] == pytest.approx(0.5 * change / 4, rel=1e-4, abs=1e-4)
         assert figures["margin"].value == pytest.approx(trl["eval_rewards/margins"], rel=1e-4, abs=1e-5)
         assert figures["accuracy"].value == trl["eval_rewards/accuracies"]
         assert figures["loss"].value == pytest.approx(trl["eval_loss"], rel=1e-4)
@@ -150,9 +150,8 @@ def test_the_result_holds_the_rows_and_the_definitions(run, evaluated):
     found = evaluated["evaluation"]
     chosen = dict(zip(found["rows"]["ids"], found["rows"]["chosen"], strict=True))
     assert chosen == pytest.approx(dict(zip(last.rows.ids, last.rows.chosen, strict=True)), rel=1e-5)
-    assert {name: tuple(text["ids"]) for name, text in found["texts"].items()} == {
-        name: text.ids for name, text in last.texts.items()
-    }
+    ids = {name: text.ids for name, text in last.texts.items()}
+    assert {name: tuple(text["ids"]) for name, text in found["texts"].items()} == ids
     assert evaluated["metrics"]["kl"]["version"] == 1 and evaluated["metrics"]["kl"]["definition"]
     assert [sorted(one) for one in evaluated["generations"]] == [
         ["after", "before", "ended_after", "ended_before", "prompt", "tokens_after", "tokens_before"]
@@ -228,10 +227,7 @@ def test_outputs_that_are_no_numbers_are_said_and_give_no_figure(place, run, cap
 def test_an_interruption_ends_with_130_and_leaves_no_file(place, run, monkeypatch, capsys):
     from readwrite_edit.evaluate import job
 
-    def interrupted(*_args, **_kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(job, "measure", interrupted)
+    monkeypatch.setattr(job, "measure", Mock(side_effect=KeyboardInterrupt))
     assert main(["evaluate", str(run), "--out", str(place / "never.json")]) == 130
     assert not (place / "never.json").exists() and "interrupted" in capsys.readouterr().err
 
