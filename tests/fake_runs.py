@@ -39,6 +39,7 @@ from pathlib import Path
 from readwrite_edit.errors import ReadWriteEditError
 from readwrite_edit.queue import runner
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and so CI's, may ignore it
 runner.EVERY_S = 0.05
 runner.program = lambda argv: [sys.executable, "-c", sys.argv[2], *argv]
 runner.why_absent = lambda device: None  # GPUs are made up too

@@ -1,15 +1,13 @@
 """Real processes: stop, interrupt, kill and resume a run; the adapter must not tell the difference."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.forked_cli import FORKED_CLI, Forked
 from tests.small_runs import small_recipe, write_recipe
 
 STEPS, SAVE_EVERY = 60, 7
@@ -29,7 +27,7 @@ def place(tmp_path_factory) -> Path:
 def uninterrupted(place) -> bytes:
     """The adapter of a run that nothing disturbed."""
     process = _start(place, "--recipe", "recipe.yaml", "--run-dir", "whole")
-    assert process.wait(PATIENCE_S) == 0, _console(process)
+    assert process.wait(PATIENCE_S) == 0, process.console()
     return _adapter(place / "whole")
 
 
@@ -56,7 +54,7 @@ def test_a_killed_run_resumes_from_its_last_whole_checkpoint_and_equals(place, u
     _cut_short(newest / "optimizer.pt")
     resumed = _start(place, "--resume", "killed")
     assert resumed.wait(PATIENCE_S) == 0
-    assert "optimizer.pt" in (output := _console(resumed)) or "not finished" in output
+    assert "optimizer.pt" in (output := resumed.console()) or "not finished" in output
     assert _adapter(place / "killed") == uninterrupted
     steps = [line["step"] for line in _lines(place / "killed" / "metrics.jsonl") if line["kind"] == "train"]
     assert _state(place / "killed")["segment"] == 1 and steps[-1] == STEPS
@@ -70,7 +68,7 @@ def test_a_signal_saves_and_ends_with_130_and_a_second_process_is_refused(place,
     second = _start(place, "--resume", name)
     process.send_signal(signal.SIGSTOP)  # holds its lock and stays alive while the second one tries
     assert second.wait(PATIENCE_S) == 3
-    assert "in use" in _console(second)
+    assert "in use" in second.console()
     process.send_signal(signal.SIGCONT)
     process.send_signal(number)
     assert process.wait(PATIENCE_S) == 130
@@ -82,28 +80,19 @@ def test_a_signal_saves_and_ends_with_130_and_a_second_process_is_refused(place,
 def test_a_finished_run_is_not_resumed(place, uninterrupted):
     process = _start(place, "--resume", "whole")
     assert process.wait(PATIENCE_S) == 2
-    assert "is finished" in _console(process)
+    assert "is finished" in process.console()
     assert _adapter(place / "whole") == uninterrupted and _state(place / "whole")["status"] == "finished"
 
 
-def _start(place: Path, *arguments: str) -> subprocess.Popen:
-    environment = os.environ | {"READWRITE_EDIT_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "readwrite_edit.cli", "align", *arguments]
-    return subprocess.Popen(
-        command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def _start(place: Path, *arguments: str) -> Forked:
+    return FORKED_CLI.start(place, "align", *arguments, READWRITE_EDIT_CACHE=str(place / "cache"))
 
 
-def _console(process: subprocess.Popen) -> str:
-    assert process.stdout is not None
-    return process.stdout.read()
-
-
-def _wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
+def _wait_for_step(run: Path, step: int, process: Forked) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            pytest.fail(f"the run ended early:\n{_console(process)}")
+            pytest.fail(f"the run ended early:\n{process.console()}")
         if any(line["step"] >= step for line in _lines(run / "metrics.jsonl") if line["kind"] == "train"):
             return
         time.sleep(0.02)

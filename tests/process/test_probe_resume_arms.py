@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from tests.forked_cli import FORKED_CLI, Forked
 from tests.small_runs import write_model, write_rows
 
 GRADES, STEPS, PATIENCE_S = 3, 12, 240
@@ -68,31 +66,24 @@ def test_a_stopped_probe_drops_the_half_arm_and_goes_on(
     _assert_same(_tables(place / name), undisturbed)
 
 
-def _start(place: Path, name: str) -> subprocess.Popen[bytes]:
+def _start(place: Path, name: str) -> Forked:
     data = ("--data=rows.jsonl", "--device=cpu", "--k=4", "--tokens=400", f"--run-dir={name}")
     return _command(place, "contrast", "model", *data, *OPTIONS)
 
 
-def _resume(place: Path, name: str) -> subprocess.Popen[bytes]:
+def _resume(place: Path, name: str) -> Forked:
     return _command(place, "resume", name)
 
 
-def _command(place: Path, *words: str) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"READWRITE_EDIT_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "readwrite_edit.cli", "probe", *words],
-        cwd=place,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def _command(place: Path, *words: str) -> Forked:
+    return FORKED_CLI.start(place, "probe", *words, READWRITE_EDIT_CACHE=str(place / "cache"))
 
 
-def _wait_for_step(run: Path, step: int, process: subprocess.Popen[bytes]) -> None:
+def _wait_for_step(run: Path, step: int, process: Forked) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise AssertionError(f"the probe ended by itself with {process.returncode}")
+            raise AssertionError(f"the probe ended by itself:\n{process.console()}")
         lines = (run / "metrics.jsonl").read_text().count('"kind": "train"') if (run / "metrics.jsonl").exists() else 0
         if lines >= step:
             return
