@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
 import matplotlib
 import numpy as np
-from evidence_tables import BASELINE, KEPT_BACK
+from evidence_tables import BASELINE, Line, arms, kl_columns, read
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -25,9 +25,8 @@ def plot(folder: Path, picture: Path) -> None:
         folder: With ``points.csv``.
         picture: An SVG file.
     """
-    with (folder / "points.csv").open(encoding="utf-8", newline="") as file:
-        points = list(csv.DictReader(file))
-    texts = [name for name in points[0] if name.startswith("kl_") and not name.endswith(KEPT_BACK)]
+    points = read(folder / "points.csv")
+    texts = kl_columns(points)
     with matplotlib.rc_context({**_STYLE, "axes.spines.right": False}):
         figure = Figure(figsize=_INCHES, layout="constrained")
         panels = figure.subplots(1, len(texts), sharey=True, squeeze=False)[0]
@@ -38,11 +37,10 @@ def plot(folder: Path, picture: Path) -> None:
         figure.savefig(picture, metadata={"Date": None})
 
 
-def _panel(axes: Axes, points: list[dict[str, str]], text: str) -> None:
+def _panel(axes: Axes, points: Sequence[Line], text: str) -> None:
     colours = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
     axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0.0)), np.square))
-    others = [arm for arm in dict.fromkeys(point["arm"] for point in points) if arm != BASELINE]
-    for place, arm in enumerate([BASELINE, *others]):
+    for place, arm in enumerate(arms(points)):
         path = _mean_path([point for point in points if point["arm"] == arm], text)
         pen = {"color": "black", "linestyle": "--"} if arm == BASELINE else {"color": colours[(place - 1) % 10]}
         axes.plot(*zip(*path, strict=True), marker=MARKS[place % len(MARKS)], markersize=4, label=arm, **pen)
@@ -51,7 +49,7 @@ def _panel(axes: Axes, points: list[dict[str, str]], text: str) -> None:
     axes.tick_params(axis="x", labelrotation=45)
 
 
-def _mean_path(points: list[dict[str, str]], text: str) -> list[tuple[float, float]]:
+def _mean_path(points: Sequence[Line], text: str) -> list[tuple[float, float]]:
     """Mean cost and margin over the seeds at each step, from the untrained model on."""
     at: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for point in points:

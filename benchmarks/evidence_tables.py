@@ -45,10 +45,10 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def ends_table(folder: Path) -> list[Row]:
     """The last evaluation of each arm, mean over its seeds."""
-    points = _read(folder / "points.csv")
-    texts = [name for name in points[0] if name.startswith("kl_") and not name.endswith(KEPT_BACK)]
+    points = read(folder / "points.csv")
+    texts = kl_columns(points)
     rows: list[Row] = [("arm", "seeds", "margin", "accuracy", *(f"KL {text[3:]}" for text in texts))]
-    for arm in _arms(points):
+    for arm in arms(points):
         own = [line for line in points if line["arm"] == arm]
         last = max(int(line["step"]) for line in own)
         ends = [line for line in own if int(line["step"]) == last]
@@ -72,12 +72,12 @@ TABLES: dict[str, Callable[[Path], list[Row]]] = {"ends": ends_table, "kl": kl_t
 
 
 def _matched(folder: Path, kind: str, own: Callable[[float], str], other: Callable[[float], str], at: str) -> list[Row]:
-    lines = [line for line in _read(folder / "matched.csv") if line["kind"] == kind]
+    lines = [line for line in read(folder / "matched.csv") if line["kind"] == kind]
     texts = [text for text in dict.fromkeys(line["text"] for line in lines) if not text.endswith(KEPT_BACK)]
     most = {text: max(float(line["at"]) for line in lines if line["text"] == text) for text in texts}
     at_most = {(line["arm"], line["text"]): line for line in lines if float(line["at"]) == most[line["text"]]}
     rows: list[Row] = [("arm", *(f"{text}, at {at.format(f'{most[text]:g}')}" for text in texts))]
-    for arm in _arms(lines):
+    for arm in arms(lines):
         rows.append((arm, *(_cell(at_most[arm, text], own, other) for text in texts)))
     return rows
 
@@ -95,12 +95,18 @@ def _cell(line: Line, own: Callable[[float], str], other: Callable[[float], str]
     return f"{shown} ({other(against)}, {other(low)} to {other(high)}){star}"
 
 
-def _arms(lines: Sequence[Line]) -> Iterator[str]:
+def arms(lines: Sequence[Line]) -> Iterator[str]:
     """The baseline first, the others as they come."""
     names = dict.fromkeys(line["arm"] for line in lines)
     yield from sorted(names, key=lambda name: name != BASELINE)
 
 
-def _read(path: Path) -> list[Line]:
+def kl_columns(points: Sequence[Line]) -> list[str]:
+    """Columns of the texts that are shown."""
+    return [name for name in points[0] if name.startswith("kl_") and not name.endswith(KEPT_BACK)]
+
+
+def read(path: Path) -> list[Line]:
+    """The lines of a CSV file, by column."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from readwrite_edit.align.prepare import Preparation
 from readwrite_edit.errors import DataError, ModelError, RunError
 from readwrite_edit.models.fingerprint import weights_hash
-from readwrite_edit.models.loading import load_model
+from readwrite_edit.models.loading import load_as_asked
 from readwrite_edit.provenance import versions_of
 from readwrite_edit.recipe import Recipe, recipe_hash
 from readwrite_edit.runs.folder import FolderError, RunFolder
@@ -30,14 +30,7 @@ def check_resumable(folder: RunFolder) -> None:
 
 def load_base(prepared: Preparation) -> tuple[PreTrainedModel, str]:
     """The bare model of a recipe, and the hash of its weights."""
-    options = prepared.recipe.model
-    model = load_model(
-        prepared.source,
-        dtype=options.dtype,
-        quantization=options.quantization,
-        device=options.device,
-        attn_implementation=options.attn_implementation,
-    )
+    model = load_as_asked(prepared.source, prepared.recipe.model)
     return model, weights_hash(model)
 
 

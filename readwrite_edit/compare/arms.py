@@ -11,7 +11,7 @@ from readwrite_edit.evaluate.records import Evaluation, Found, find_evaluations
 from readwrite_edit.runs.comparison import flat, recipe_values
 from readwrite_edit.runs.folder import FolderError
 from readwrite_edit.runs.reader import RunView, read_run, summary
-from readwrite_edit.sweep.grid import SEED_KEYS
+from readwrite_edit.sweep.clashes import SEED_KEYS
 from readwrite_edit.sweep.progress import duration_s
 from readwrite_edit.sweep.record import SweepRecord, read_record, record_path
 from readwrite_edit.terminal import counted

@@ -18,7 +18,7 @@ from readwrite_edit.interventions.controls import nearest_first
 from readwrite_edit.job.session import Session
 from readwrite_edit.models.fingerprint import weights_hash
 from readwrite_edit.models.identity import Base
-from readwrite_edit.models.loading import build_meta_model, load_model, load_tokenizer
+from readwrite_edit.models.loading import build_meta_model, load_as_asked, load_tokenizer
 from readwrite_edit.models.pathways import Pathways, Projection, find_pathways
 from readwrite_edit.models.source import ModelSource, parse_source
 from readwrite_edit.recipe.sections import ProtectedText
@@ -63,15 +63,7 @@ class Context:
     @cached_property
     def model(self) -> PreTrainedModel:
         """The bare model, in evaluation mode; nothing ever writes into its weights."""
-        wanted = self.recipe.model
-        model = load_model(
-            self.source,
-            dtype=wanted.dtype,
-            quantization=wanted.quantization,
-            device=wanted.device,
-            attn_implementation=wanted.attn_implementation,
-        )
-        return model.requires_grad_(False)
+        return load_as_asked(self.source, self.recipe.model).requires_grad_(False)
 
     @cached_property
     def fingerprint(self) -> str:

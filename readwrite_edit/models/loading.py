@@ -26,6 +26,8 @@ from readwrite_edit.models.source import ModelSource
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+    from readwrite_edit.recipe.sections import Model
+
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("nf4", "int8")
 
@@ -118,6 +120,22 @@ def build_meta_model(source: ModelSource) -> PreTrainedModel:
     config = load_config(source)
     with _reported(source, "architecture"), torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
+def load_as_asked(source: ModelSource, options: Model) -> PreTrainedModel:
+    """The model of a recipe, see ``load_model``.
+
+    Args:
+        source: Where its path leads.
+        options: Section ``model`` of the recipe.
+    """
+    return load_model(
+        source,
+        dtype=options.dtype,
+        quantization=options.quantization,
+        device=options.device,
+        attn_implementation=options.attn_implementation,
+    )
 
 
 def check_device(device: str | None) -> None:

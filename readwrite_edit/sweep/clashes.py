@@ -13,7 +13,7 @@ from readwrite_edit.recipe.yaml_nodes import read_document
 from readwrite_edit.runs.comparison import flat
 from readwrite_edit.terminal import printable
 
-SEEDS = ("train.seed", "adapter.seed")
+SEED_KEYS = ("train.seed", "adapter.seed")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def refuse_clashes(axes: Mapping[str, Iterable[str]], settings: Sequence[str]) -
     """
     givers = [_giver("--set", settings), *(_giver(option, given) for option, given in axes.items())]
     for giver in givers:
-        for seed in SEEDS:
+        for seed in SEED_KEYS:
             if _undone(giver, frozenset([seed])):
                 raise RecipeError(f"{giver.name} sets {seed}: use --seeds N, which varies every seed of a run together")
     for one, other in combinations(givers, 2):

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from itertools import islice, product
 
 from readwrite_edit.errors import RecipeError
-from readwrite_edit.sweep.clashes import SEEDS as SEED_KEYS
-from readwrite_edit.sweep.clashes import refuse_clashes
+from readwrite_edit.sweep.clashes import SEED_KEYS, refuse_clashes
 from readwrite_edit.terminal import printable
 
 ARM = "arm"

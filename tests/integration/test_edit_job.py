@@ -172,7 +172,7 @@ def test_a_place_that_can_not_be_used_is_refused_before_a_model_is_loaded(
     def loaded(*_: object, **__: object) -> None:
         pytest.fail("was loaded")
 
-    monkeypatch.setattr("readwrite_edit.edit.context.load_model", loaded)
+    monkeypatch.setattr("readwrite_edit.edit.context.load_as_asked", loaded)
     monkeypatch.setattr("readwrite_edit.edit.context.load_tokenizer", loaded)
     before = sorted(place.rglob("*"))
     (ledger,) = (place / "edits").iterdir()
