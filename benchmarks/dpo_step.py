@@ -59,8 +59,12 @@ def trainers(args: argparse.Namespace, scratch: Path) -> tuple[PreferenceTrainer
     source = parse_source(args.model)
     tokenizer = load_tokenizer(source)
     data = load_preferences(Data(path=args.data))
-    rows = tokenise_pairs(data.train, tokenizer, max_length=args.max_length).rows[: args.batch * (args.steps + 1)]
-    raw = data.train[: args.batch * (args.steps + 1)]
+    wanted = args.batch * (args.steps + 1)
+    tokenised = tokenise_pairs(data.train, tokenizer, max_length=args.max_length)
+    if len(tokenised.rows) < wanted:
+        raise SystemExit(f"{args.data} has {len(tokenised.rows)} rows to train on, and {wanted} are needed")
+    dropped = {one.row for one in tokenised.dropped}
+    rows, raw = tokenised.rows[:wanted], [row for at, row in enumerate(data.train) if at not in dropped][:wanted]
     ours = PreferenceTrainer(
         load_model(source),
         configuration(args, scratch / "here"),

@@ -78,21 +78,25 @@ def _matched(folder: Path, kind: str, own: Callable[[float], str], other: Callab
     at_most = {(line["arm"], line["text"]): line for line in lines if float(line["at"]) == most[line["text"]]}
     rows: list[Row] = [("arm", *(f"{text}, at {at.format(f'{most[text]:g}')}" for text in texts))]
     for arm in arms(lines):
-        rows.append((arm, *(_cell(at_most[arm, text], own, other) for text in texts)))
+        rows.append((arm, *(_cell(at_most[arm, text], at_most[BASELINE, text], own, other) for text in texts)))
     return rows
 
 
-def _cell(line: Line, own: Callable[[float], str], other: Callable[[float], str]) -> str:
-    """A figure and what it is beside the baseline's with the interval; a star where Holm's p is below 0.05."""
-    value, reached = float(line["value"]), float(line["reached"])
+def _cell(line: Line, base: Line, own: Callable[[float], str], other: Callable[[float], str]) -> str:
+    """A figure and what it is beside the baseline's with the interval.
+
+    A star where Holm's p is below 0.05, ``~`` where a path was not measured so early, as ``compare`` has it.
+    """
+    value, reached, assumed = (float(line[name]) for name in ("value", "reached", "assumed"))
     if reached < 1 and math.isinf(value):
         return "never" if reached == 0 else f"only {reached:.0%} of seeds"
-    shown = own(value) if reached == 1 else f"≥ {own(value)}, spent less"
+    shown = "~" * (assumed > 0) + (own(value) if reached == 1 else f"≥ {own(value)}, spent less")
     if not line["against"]:
         return shown
     against, low, high = (float(line[name]) for name in ("against", "against_low", "against_high"))
     star = "\\*" if line["p_holm"] and float(line["p_holm"]) < _P else ""
-    return f"{shown} ({other(against)}, {other(low)} to {other(high)}){star}"
+    unsure = "~" * (assumed > 0 or float(base["assumed"]) > 0)
+    return f"{shown} ({unsure}{other(against)}, {other(low)} to {other(high)}){star}"
 
 
 def arms(lines: Sequence[Line]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The plane of gain and cost on the Compare screen, and its lines."""
 
+import json
 import subprocess
 import sys
 
@@ -80,13 +81,24 @@ def test_a_run_without_evaluations_and_one_that_goes_on(tmp_path):
     async def steps(app, pilot):
         await pressed(app, pilot, "e")
         assert says(app, "without an evaluation on it: A") and says(app, "B ◆ step 5")
+        assert says(app, "B is incomplete: 1 line can not be read")
         (other / "evaluations.jsonl").write_text("".join(lines))
         app.screen._refresh()
         await settle(app, pilot)
         await settle(app, pilot)
-        assert says(app, "B ◆ step 15")
+        assert says(app, "B ◆ step 15") and not says(app, "incomplete")
 
     compared(tmp_path, [one, other], steps)
+
+
+def test_a_live_run_that_writes_its_last_line_is_not_incomplete(tmp_path):
+    (path,) = runs(tmp_path, one={})
+    kept = (path / "evaluations.jsonl").read_text()
+    (path / "evaluations.jsonl").write_text(kept[:-20])
+    assert [one.split(":")[0] for one in read_paths([path], "A").amiss] == ["A is incomplete"]
+    state = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps({**state, "status": "running", "hostname": "elsewhere"}))
+    assert read_paths([path], "A").amiss == ()
 
 
 def test_no_run_has_evaluations_and_keys_of_the_plane_elsewhere(tmp_path):

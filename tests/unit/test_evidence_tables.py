@@ -14,15 +14,15 @@ other,0,16,0.2,0.2,0.02,0.6,0.1,0.002,0.004
 other,1,16,0.4,0.4,0.04,0.8,0.1,0.004,0.008
 lora,0,16,0.1,0.1,0.01,0.5,0.1,0.1,0.2
 """
-MATCHED = """kind,text,at,arm,value,low,high,reached,against,against_low,against_high,p,p_holm
-kl_at_margin,prose,0.05,lora,0.03,0.02,0.04,1,,,,,
-kl_at_margin,prose,0.05,other,0.001,0.001,0.002,1,0.03,0.01,0.05,0.001,0.002
-kl_at_margin,prose,0.1,other,0.0015,0.001,0.002,1,0.05,0.04,0.06,0.03,0.06
-kl_at_margin,prose,0.1,lora,0.03,0.02,0.04,1,,,,,
-kl_at_margin,prose,0.1,weak,inf,inf,inf,0,,,,,
-margin_at_kl,prose,0.01,lora,0.06,0.02,0.1,1,,,,,
-margin_at_kl,prose,0.01,other,0.3,0.2,0.4,1,0.24,0.1,0.3,0.001,0.002
-margin_at_kl,prose,0.01,weak,0.02,0.01,0.03,0.5,,,,,
+MATCHED = """kind,text,at,arm,value,low,high,reached,against,against_low,against_high,p,p_holm,assumed
+kl_at_margin,prose,0.05,lora,0.03,0.02,0.04,1,,,,,,0
+kl_at_margin,prose,0.05,other,0.001,0.001,0.002,1,0.03,0.01,0.05,0.001,0.002,0
+kl_at_margin,prose,0.1,other,0.0015,0.001,0.002,1,0.05,0.04,0.06,0.03,0.06,0.5
+kl_at_margin,prose,0.1,lora,0.03,0.02,0.04,1,,,,,,0
+kl_at_margin,prose,0.1,weak,inf,inf,inf,0,,,,,,0
+margin_at_kl,prose,0.01,lora,0.06,0.02,0.1,1,,,,,,0
+margin_at_kl,prose,0.01,other,0.3,0.2,0.4,1,0.24,0.1,0.3,0.001,0.002,0
+margin_at_kl,prose,0.01,weak,0.02,0.01,0.03,0.5,,,,,,0
 """
 
 
@@ -54,7 +54,7 @@ def test_arms_are_matched_at_the_largest_gain_and_cost(tables: ModuleType, folde
     assert tables.kl_table(folder / "hh") == [
         ("arm", "prose, at margin 0.1"),
         ("lora", "0.03"),
-        ("other", "0.0015 (×0.05, ×0.04 to ×0.06)"),
+        ("other", "~0.0015 (~×0.05, ×0.04 to ×0.06)"),
         ("weak", "never"),
     ]
     assert tables.margin_table(folder / "hh")[1:] == [

@@ -16,6 +16,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from readwrite_edit.runs.folder import RunFolder
+from readwrite_edit.runs.reader import read_run
 from readwrite_edit.terminal import printable
 from readwrite_edit.tui.charts.chart import Chart, inks_of
 from readwrite_edit.tui.charts.parts import MARKS, Line
@@ -35,12 +36,12 @@ class Reading:
     Attributes:
         texts: That at least one run was evaluated on.
         paths: Position of a run, what counts as gain and text to its path.
-        unlike: Why runs should not be held against the first, one sentence each.
+        amiss: Runs whose paths are incomplete, or should not be held against the first, one clause each.
     """
 
     texts: tuple[str, ...] = ()
     paths: Mapping[tuple[int, str, str], Path3] = field(default_factory=dict)
-    unlike: tuple[str, ...] = ()
+    amiss: tuple[str, ...] = ()
 
 
 class ComparePlane(Vertical):
@@ -112,7 +113,8 @@ class ComparePlane(Vertical):
             return
         texts = self._reading.texts
         if not texts:
-            self.query_one("#plane-caption", Static).update("No run has evaluated rows and texts yet.")
+            none = Text("No run has evaluated rows and texts yet.")
+            self.query_one("#plane-caption", Static).update(_lines([none, *self._amiss()]))
             return
         at = self._text % len(texts)
         shown = [self._reading.paths.get((run, self._gain, texts[at]), ()) for run in range(len(self._letters))]
@@ -137,8 +139,11 @@ class ComparePlane(Vertical):
         none = [letter for letter, path in zip(self._letters, shown, strict=True) if not path]
         if none:
             lines.append(Text(f"without an evaluation on it: {', '.join(none)}", style="bold yellow"))
-        lines += [Text(printable(one), style="bold yellow") for one in self._reading.unlike]
-        return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
+        return _lines([*lines, *self._amiss()])
+
+    def _amiss(self) -> list[Text]:
+        amiss = self._reading.amiss if self._reading else ()
+        return [Text(printable(one), style="bold yellow") for one in amiss]
 
     def _figures(self, shown: Sequence[Path3]) -> Text:
         """The last evaluation of each run."""
@@ -148,20 +153,25 @@ class ComparePlane(Vertical):
                 step, cost, gain = path[-1]
                 line = Text(f"{letter} {MARKS[at % len(MARKS)]} ", style=inks.lines[at % len(inks.lines)])
                 lines.append(line.append(f"step {step}: {short_number(gain)} at KL {short_number(cost)}"))
-        return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
+        return _lines(lines)
 
 
 def read_paths(paths: Sequence[Path], letters: str) -> Reading:
     """The paths of runs, finished or not; NumPy is loaded here and nowhere else in the TUI."""
     from readwrite_edit.compare.measured import unlike
     from readwrite_edit.compare.points import points_of, run_paths
-    from readwrite_edit.evaluate.records import read_evaluations
+    from readwrite_edit.evaluate.records import find_evaluations
 
     texts: dict[str, None] = {}
     found: dict[tuple[int, str, str], Path3] = {}
     firsts = []
+    amiss: list[str] = []
     for at, path in enumerate(paths):
-        every = [one for one in read_evaluations(path) if one.rows is not None and one.texts]
+        read = find_evaluations(path)
+        if read.damaged and not read_run(path).live:  # a live run may be writing its last line
+            more = f"; and {len(read.damaged) - 1} more" if len(read.damaged) > 1 else ""
+            amiss.append(f"{letters[at]} is incomplete: {read.damaged[0]}{more}")
+        every = [one for one in read.evaluations if one.rows is not None and one.texts]
         evaluations = [one for one in every if not unlike(every[0], one)]
         if not evaluations:
             continue
@@ -171,12 +181,12 @@ def read_paths(paths: Sequence[Path], letters: str) -> Reading:
             texts.setdefault(text)
             for gain in ("margin", "loss"):
                 found[at, gain, text] = run_paths(points, "", text, gain)[0]
-    different = (
+    amiss += (
         f"{firsts[0][0]} and {letter} were evaluated with different {words}: not to be compared"
         for letter, one in firsts[1:]
         if (words := unlike(firsts[0][1], one))
     )
-    return Reading(tuple(texts), found, tuple(different))
+    return Reading(tuple(texts), found, tuple(amiss))
 
 
 def lines_of(shown: Sequence[Path3], letters: str) -> Iterator[Line]:
@@ -211,6 +221,10 @@ def pieces(places: Sequence[tuple[float, float]]) -> list[list[tuple[float, floa
             found.append([before, place])
         right = onward
     return [piece if piece[0][0] <= piece[-1][0] else piece[::-1] for piece in found]
+
+
+def _lines(lines: Sequence[Text]) -> Text:
+    return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
 
 
 def _stamp(path: Path) -> tuple[float, int] | None:
