@@ -51,18 +51,15 @@ ARMS = {
 HELD = {
     "lora-kl1": ("lora", "penalty.kl=1"),
     "lora-kl10": ("lora", "penalty.kl=10"),
-    "lora-price": ("lora", "penalty.price=100"),
 }
 RANKED = {
     f"{arm}-r{rank}": (arm, f"adapter.rank={rank}")
     for arm in ("lora", "contrastive", "contrastive-wide")
     for rank in (4, 64)
 }
-WIDER = {
-    "contrastive-qkv": ("contrastive", "adapter.modules=[q_proj,k_proj,v_proj]"),
-    "contrastive-mlp": ("contrastive", "adapter.modules=[q_proj,k_proj,gate_proj,up_proj]"),
+OTHERWISE = {
+    "contrastive-all": ("contrastive", f"adapter.modules={ALL_LINEAR}"),
     "contrastive-prose": ("contrastive", "calibration.protect=[{path: data/prose_protect.txt, name: prose}]"),
-    "minor-prose": ("minor", "calibration.path=data/prose_protect.txt"),
 }
 
 
@@ -89,8 +86,7 @@ STAGES = {
     "hh": Stage("hh", THEMSELVES),
     "demo": Stage("demo", THEMSELVES),
     "concise-held": Stage("concise", HELD),
-    "concise-ranks": Stage("concise", RANKED),
-    "concise-wider": Stage("concise", WIDER),
+    "concise-otherwise": Stage("concise", OTHERWISE),
     "concise-long": Stage(
         "concise",
         {arm: THEMSELVES[arm] for arm in ("lora", "contrastive")},
@@ -100,8 +96,7 @@ STAGES = {
     "demo-ranks": Stage("demo", RANKED),
 }
 COMPARISONS = {
-    "concise": ("concise", "concise-held", "concise-wider"),
-    "concise-ranks": ("concise", "concise-ranks"),
+    "concise": ("concise", "concise-held", "concise-otherwise"),
     "concise-long": ("concise-long",),
     "hh": ("hh", "hh-ranks"),
     "demo": ("demo", "demo-ranks"),

@@ -4,8 +4,10 @@ A line ``<!-- table NAME KIND -->`` in the page is followed by the table KIND of
 comparison NAME, up to the next empty line; ``filled`` writes each of them anew.
 
 - ``ends``: each arm where its paths end, means over seeds.
-- ``kl``: KL on each text at the largest gain that arms are matched at, and its ratio to plain LoRA's.
-- ``margin``: the gain at the largest KL on each text that arms are matched at, and its difference from plain LoRA's.
+- ``kl``: KL on each text at the middle one of the gains that arms are matched at, and its ratio to plain LoRA's.
+- ``margin``: the gain at the middle one of the KLs that arms are matched at, and its difference from plain LoRA's.
+
+Of an even number the lower middle one: at the largest few arms are left.
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median_low
 
 BASELINE = "lora"
 KEPT_BACK = "_protected"  # of a protected text: of too few sequences to say much beside its held-out twin
@@ -74,12 +76,16 @@ TABLES: dict[str, Callable[[Path], list[Row]]] = {"ends": ends_table, "kl": kl_t
 def _matched(folder: Path, kind: str, own: Callable[[float], str], other: Callable[[float], str], at: str) -> list[Row]:
     lines = [line for line in read(folder / "matched.csv") if line["kind"] == kind]
     texts = [text for text in dict.fromkeys(line["text"] for line in lines) if not text.endswith(KEPT_BACK)]
-    most = {text: max(float(line["at"]) for line in lines if line["text"] == text) for text in texts}
-    at_most = {(line["arm"], line["text"]): line for line in lines if float(line["at"]) == most[line["text"]]}
-    rows: list[Row] = [("arm", *(f"{text}, at {at.format(f'{most[text]:g}')}" for text in texts))]
+    at_middle = {text: _middle(float(line["at"]) for line in lines if line["text"] == text) for text in texts}
+    there = {(line["arm"], line["text"]): line for line in lines if float(line["at"]) == at_middle.get(line["text"])}
+    rows: list[Row] = [("arm", *(f"{text}, at {at.format(f'{at_middle[text]:.2g}')}" for text in texts))]
     for arm in arms(lines):
-        rows.append((arm, *(_cell(at_most[arm, text], at_most[BASELINE, text], own, other) for text in texts)))
+        rows.append((arm, *(_cell(there[arm, text], there[BASELINE, text], own, other) for text in texts)))
     return rows
+
+
+def _middle(values: Iterable[float]) -> float:
+    return median_low(set(values))
 
 
 def _cell(line: Line, base: Line, own: Callable[[float], str], other: Callable[[float], str]) -> str:

@@ -20,6 +20,7 @@ kl_at_margin,prose,0.05,other,0.001,0.001,0.002,1,0.03,0.01,0.05,0.001,0.002,0
 kl_at_margin,prose,0.1,other,0.0015,0.001,0.002,1,0.05,0.04,0.06,0.03,0.06,0.5
 kl_at_margin,prose,0.1,lora,0.03,0.02,0.04,1,,,,,,0
 kl_at_margin,prose,0.1,weak,inf,inf,inf,0,,,,,,0
+kl_at_margin,prose,0.2,lora,0.09,0.02,0.1,1,,,,,,0
 margin_at_kl,prose,0.01,lora,0.06,0.02,0.1,1,,,,,,0
 margin_at_kl,prose,0.01,other,0.3,0.2,0.4,1,0.24,0.1,0.3,0.001,0.002,0
 margin_at_kl,prose,0.01,weak,0.02,0.01,0.03,0.5,,,,,,0
@@ -49,7 +50,7 @@ def test_the_ends_are_means_over_the_seeds_of_the_last_step(tables: ModuleType, 
     assert other == ("other", "2", "0.300", "70%", "0.003", "0.006")
 
 
-def test_arms_are_matched_at_the_largest_gain_and_cost(tables: ModuleType, folder: Path) -> None:
+def test_arms_are_matched_at_the_middle_gain_and_cost(tables: ModuleType, folder: Path) -> None:
     """With a star only where Holm's p is below 0.05, and words where nothing is matched."""
     assert tables.kl_table(folder / "hh") == [
         ("arm", "prose, at margin 0.1"),
