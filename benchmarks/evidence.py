@@ -48,9 +48,11 @@ ARMS = {
     "minor": "adapter.basis=minor",
     "lora-all": f"adapter.basis=lora,adapter.modules={ALL_LINEAR}",
 }
-HELD = {
+RIVALS = {
     "lora-kl1": ("lora", "penalty.kl=1"),
     "lora-kl10": ("lora", "penalty.kl=10"),
+    "lora-fast": ("lora", f"{RATE}=1e-2"),  # the chosen rates of both are the highest that were tried
+    "lora-all-fast": ("lora-all", f"{RATE}=3e-3"),
 }
 RANKED = {
     f"{arm}-r{rank}": (arm, f"adapter.rank={rank}")
@@ -81,25 +83,24 @@ class Stage:
 
 
 THEMSELVES = {arm: (arm, "") for arm in ARMS}
+LONG = {arm: THEMSELVES[arm] for arm in ("lora", "contrastive", "contrastive-wide")}
 STAGES = {
     "concise": Stage("concise", THEMSELVES, chosen=False),
     "hh": Stage("hh", THEMSELVES),
     "demo": Stage("demo", THEMSELVES),
-    "concise-held": Stage("concise", HELD),
+    "concise-rivals": Stage("concise", RIVALS),
     "concise-otherwise": Stage("concise", OTHERWISE),
-    "concise-long": Stage(
-        "concise",
-        {arm: THEMSELVES[arm] for arm in ("lora", "contrastive")},
-        settings=("train.max_steps=32", "train.eval_steps=8"),
-    ),
     "hh-ranks": Stage("hh", RANKED),
     "demo-ranks": Stage("demo", RANKED),
+    "hh-long": Stage("hh", LONG, settings=("train.max_steps=48", "train.eval_steps=16")),
+    "demo-long": Stage("demo", LONG, settings=("train.max_steps=48", "train.eval_steps=16")),
 }
 COMPARISONS = {
-    "concise": ("concise", "concise-held", "concise-otherwise"),
-    "concise-long": ("concise-long",),
+    "concise": ("concise", "concise-rivals", "concise-otherwise"),
     "hh": ("hh", "hh-ranks"),
+    "hh-long": ("hh-long",),
     "demo": ("demo", "demo-ranks"),
+    "demo-long": ("demo-long",),
 }
 
 
@@ -137,7 +138,8 @@ def sweep(name: str, root: Path, seeds: int, dry_run: bool) -> int:
         rates = RATES
         options += ["--over", f"{RATE}={RATES['lora'].replace('|', ',')}", "--choose", RATE]
     for arm, (like, more) in stage.arms.items():
-        options += ["--arm", f"{arm}:{','.join(filter(None, (ARMS[like], more, f'{RATE}={rates[like]}')))}"]
+        rate = "" if RATE in more else f"{RATE}={rates[like]}"
+        options += ["--arm", f"{arm}:{','.join(filter(None, (ARMS[like], more, rate)))}"]
     recipe = f"{stage.recipe}.yaml"
     shutil.copyfile(RECIPES / recipe, root / recipe)  # beside the data that it names
     return command(["sweep", "--recipe", recipe, *options], root)
