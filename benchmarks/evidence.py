@@ -59,9 +59,13 @@ RANKED = {
     for arm in ("lora", "contrastive", "contrastive-wide")
     for rank in (4, 64)
 }
+PROSE_ALONE = "calibration.protect=[{path: data/prose_protect.txt, name: prose}]"
 OTHERWISE = {
-    "contrastive-all": ("contrastive", f"adapter.modules={ALL_LINEAR}"),
-    "contrastive-prose": ("contrastive", "calibration.protect=[{path: data/prose_protect.txt, name: prose}]"),
+    "contrastive-kl10": ("contrastive", "penalty.kl=10"),
+    "lora-all-kl10": ("lora-all", "penalty.kl=10"),
+    "contrastive-prose": ("contrastive", PROSE_ALONE),
+    "contrastive-all": ("contrastive", f"adapter.modules={ALL_LINEAR},{RATE}=1e-3"),
+    "contrastive-prose-all": ("contrastive", f"{PROSE_ALONE},adapter.modules={ALL_LINEAR},{RATE}=1e-3"),
 }
 
 
