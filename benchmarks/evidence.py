@@ -65,6 +65,7 @@ OTHERWISE = {
     "lora-all-kl10": ("lora-all", "penalty.kl=10"),
     "contrastive-prose": ("contrastive", PROSE_ALONE),
     "contrastive-all": ("contrastive", f"adapter.modules={ALL_LINEAR},{RATE}=1e-3"),
+    "contrastive-all-kl10": ("contrastive", f"penalty.kl=10,adapter.modules={ALL_LINEAR},{RATE}=1e-3"),
     "contrastive-prose-all": ("contrastive", f"{PROSE_ALONE},adapter.modules={ALL_LINEAR},{RATE}=1e-3"),
 }
 
