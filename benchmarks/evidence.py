@@ -88,7 +88,9 @@ class Stage:
 
 
 THEMSELVES = {arm: (arm, "") for arm in ARMS}
-LONG = {arm: THEMSELVES[arm] for arm in ("lora", "contrastive", "contrastive-wide")}
+LONG = {arm: THEMSELVES[arm] for arm in ("lora", "contrastive")}
+PENALISED = {arm: OTHERWISE[arm] for arm in ("lora-all-kl10", "contrastive-all-kl10")}
+LONGER = ("train.max_steps=48", "train.eval_steps=16")
 STAGES = {
     "concise": Stage("concise", THEMSELVES, chosen=False),
     "hh": Stage("hh", THEMSELVES),
@@ -97,8 +99,8 @@ STAGES = {
     "concise-otherwise": Stage("concise", OTHERWISE),
     "hh-ranks": Stage("hh", RANKED),
     "demo-ranks": Stage("demo", RANKED),
-    "hh-long": Stage("hh", LONG, settings=("train.max_steps=48", "train.eval_steps=16")),
-    "demo-long": Stage("demo", LONG, settings=("train.max_steps=48", "train.eval_steps=16")),
+    "hh-long": Stage("hh", LONG, settings=LONGER),
+    "demo-long": Stage("demo", {**LONG, **PENALISED}, settings=LONGER),
 }
 COMPARISONS = {
     "concise": ("concise", "concise-rivals", "concise-otherwise"),
