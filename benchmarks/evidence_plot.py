@@ -14,12 +14,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 MARKS = "osD^vPXp<>h*d8H"
+_ROOM = 2.0
 _INCHES = (11.5, 4.4)
 _STYLE = {"svg.hashsalt": "readwrite-edit", "svg.fonttype": "none", "font.size": 8.5, "axes.spines.top": False}
 
 
 def plot(folder: Path, picture: Path) -> None:
     """Draw mean paths, from (0, 0) through each evaluation, against the root of KL on each text.
+
+    Paths that go on past twice plain LoRA's largest gain or cost leave the picture.
 
     Args:
         folder: With ``points.csv``.
@@ -38,13 +41,17 @@ def plot(folder: Path, picture: Path) -> None:
 
 
 def _panel(axes: Axes, points: Sequence[Line], text: str) -> None:
-    colours = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
+    colours = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]
     axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0.0)), np.square))
     for place, arm in enumerate(arms(points)):
         path = _mean_path([point for point in points if point["arm"] == arm], text)
-        pen = {"color": "black", "linestyle": "--"} if arm == BASELINE else {"color": colours[(place - 1) % 10]}
+        colour = colours[(2 * (place - 1) + (place > 10)) % 20]  # the ten strong ones first
+        pen = {"color": "black", "linestyle": "--"} if arm == BASELINE else {"color": colour}
+        if arm == BASELINE:
+            costs, gains = zip(*path, strict=True)
+            axes.set(xlim=(0, _ROOM * max(costs)), ylim=(-0.1 * max(gains), _ROOM * max(gains)))
         axes.plot(*zip(*path, strict=True), marker=MARKS[place % len(MARKS)], markersize=4, label=arm, **pen)
-    axes.set(xlabel=f"KL to the base on {text[3:]}, nats (root scale)", xlim=(0, None))
+    axes.set(xlabel=f"KL to the base on {text[3:]}, nats (root scale)")
     axes.axhline(0, color="0.8", linewidth=0.6, zorder=0)
     axes.tick_params(axis="x", labelrotation=45)
 

@@ -21,7 +21,7 @@ from statistics import fmean, median_low
 
 BASELINE = "lora"
 KEPT_BACK = "_protected"  # of a protected text: of too few sequences to say much beside its held-out twin
-_MARKER = re.compile(r"(<!-- table (\S+) (\S+) -->\n\n?)(?:\|.*\n)*")
+_MARKER = re.compile(r"(<!-- table (\S+) (\S+) -->\n)(?:\n?(?:\|.*\n)+)?")
 _P = 0.05
 
 Line = Mapping[str, str]
@@ -33,7 +33,7 @@ def filled(page: str, folder: Path) -> str:
 
     def replaced(found: re.Match[str]) -> str:
         name, kind = found.group(2), found.group(3)
-        return found.group(1) + markdown(TABLES[kind](folder / name))
+        return found.group(1) + "\n" + markdown(TABLES[kind](folder / name))
 
     return _MARKER.sub(replaced, page)
 
@@ -62,7 +62,11 @@ def ends_table(folder: Path) -> list[Row]:
 
 def kl_table(folder: Path) -> list[Row]:
     """KL at equal gain, and how often plain LoRA's that is."""
-    return _matched(folder, "kl_at_margin", lambda value: f"{value:.2g}", lambda ratio: f"×{ratio:.2g}", "margin {}")
+    return _matched(folder, "kl_at_margin", lambda value: f"{value:.2g}", _times, "margin {}")
+
+
+def _times(ratio: float) -> str:
+    return "∞" if math.isinf(ratio) else f"×{ratio:.2g}"
 
 
 def margin_table(folder: Path) -> list[Row]:

@@ -66,9 +66,16 @@ def test_arms_are_matched_at_the_middle_gain_and_cost(tables: ModuleType, folder
 
 
 def test_a_page_is_filled_between_its_markers(tables: ModuleType, folder: Path) -> None:
-    page = "before\n\n<!-- table hh kl -->\n\n| old |\n| --- |\n\nafter\n\n<!-- table hh ends -->\n"
+    page = "before\n\n<!-- table hh kl -->\n\n| old |\n| --- |\n\nafter\n\n<!-- table hh ends -->\n\nend\n"
     found = tables.filled(page, folder)
     before = "before\n\n<!-- table hh kl -->\n\n"
     assert found.startswith(f"{before}| arm | prose, at margin 0.1 |\n| --- | ---: |\n| lora |")
-    assert "| old |" not in found and "\n\nafter\n\n<!-- table hh ends -->\n| arm |" in found
+    assert "| old |" not in found and "\n\nafter\n\n<!-- table hh ends -->\n\n| arm |" in found
+    assert found.endswith("|\n\nend\n")
     assert tables.filled(found, folder) == found
+
+
+def test_the_page_says_what_the_files_say(tables: ModuleType) -> None:
+    page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    assert page.count("<!-- table") >= 5
+    assert tables.filled(page, ROOT / "docs" / "evidence") == page
