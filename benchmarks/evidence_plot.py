@@ -43,15 +43,14 @@ def plot(folder: Path, picture: Path) -> None:
 def _panel(axes: Axes, points: Sequence[Line], text: str) -> None:
     colours = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]
     axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0.0)), np.square))
-    for place, arm in enumerate(arms(points)):
-        path = _mean_path([point for point in points if point["arm"] == arm], text)
+    paths = {arm: _mean_path([point for point in points if point["arm"] == arm], text) for arm in arms(points)}
+    costs, gains = zip(*paths[BASELINE], strict=True)
+    for place, (arm, path) in enumerate(paths.items()):
         colour = colours[(2 * (place - 1) + (place > 10)) % 20]  # the ten strong ones first
         pen = {"color": "black", "linestyle": "--"} if arm == BASELINE else {"color": colour}
-        if arm == BASELINE:
-            costs, gains = zip(*path, strict=True)
-            axes.set(xlim=(0, _ROOM * max(costs)), ylim=(-0.1 * max(gains), _ROOM * max(gains)))
         axes.plot(*zip(*path, strict=True), marker=MARKS[place % len(MARKS)], markersize=4, label=arm, **pen)
-    axes.set(xlabel=f"KL to the base on {text[3:]}, nats (root scale)")
+    axes.set(xlabel=f"KL to the base on {text[3:]}, nats (root scale)", xlim=(0, _ROOM * max(costs)))
+    axes.set_ylim(-0.1 * max(gains), _ROOM * max(gains))
     axes.axhline(0, color="0.8", linewidth=0.6, zorder=0)
     axes.tick_params(axis="x", labelrotation=45)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median_low
 
@@ -80,16 +80,12 @@ TABLES: dict[str, Callable[[Path], list[Row]]] = {"ends": ends_table, "kl": kl_t
 def _matched(folder: Path, kind: str, own: Callable[[float], str], other: Callable[[float], str], at: str) -> list[Row]:
     lines = [line for line in read(folder / "matched.csv") if line["kind"] == kind]
     texts = [text for text in dict.fromkeys(line["text"] for line in lines) if not text.endswith(KEPT_BACK)]
-    at_middle = {text: _middle(float(line["at"]) for line in lines if line["text"] == text) for text in texts}
+    at_middle = {text: median_low({float(line["at"]) for line in lines if line["text"] == text}) for text in texts}
     there = {(line["arm"], line["text"]): line for line in lines if float(line["at"]) == at_middle.get(line["text"])}
     rows: list[Row] = [("arm", *(f"{text}, at {at.format(f'{at_middle[text]:.2g}')}" for text in texts))]
     for arm in arms(lines):
         rows.append((arm, *(_cell(there[arm, text], there[BASELINE, text], own, other) for text in texts)))
     return rows
-
-
-def _middle(values: Iterable[float]) -> float:
-    return median_low(set(values))
 
 
 def _cell(line: Line, base: Line, own: Callable[[float], str], other: Callable[[float], str]) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from readwrite_edit.cli.table import print_table
 from readwrite_edit.errors import RecipeError
 from readwrite_edit.queue.finding import find_run
-from readwrite_edit.runs.folder import FolderError, RunFolder
+from readwrite_edit.runs.folder import FolderError, has_run
 from readwrite_edit.terminal import printable
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _free_folder(text: str) -> Path:
     if not text:
         raise FolderError("--out '': expected a folder; --out . is the present one")
     for place in (folder.absolute(), *folder.absolute().parents):
-        if RunFolder(place).state.exists() or RunFolder(place).recipe.exists():
+        if has_run(place):
             raise FolderError(f"--out {folder}: {place} is the folder of a run, which is its own: name another folder")
     if strange := strangers(folder):
         raise FolderError(f"--out {folder}: {strange[0]} is there, and of no comparison: name another folder")

@@ -195,8 +195,7 @@ def _usable(path: Path) -> tuple[list[Evaluation], str]:
 def _unusable(found: Found) -> str:
     """Why evaluations can not be compared; a path without the damaged ones would give other figures."""
     if found.damaged:
-        more = f"; and {len(found.damaged) - _MOST_NAMED} more" if len(found.damaged) > _MOST_NAMED else ""
-        return f"its evaluations.jsonl is damaged: {'; '.join(found.damaged[:_MOST_NAMED])}{more}"
+        return f"its evaluations.jsonl is damaged: {found.damage(_MOST_NAMED)}"
     if not found.evaluations:
         return "it has no evaluations.jsonl with evaluations; runs of earlier versions have none"
     if any(one.rows is None or not one.texts for one in found.evaluations):

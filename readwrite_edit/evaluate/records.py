@@ -111,14 +111,10 @@ class Found:
     evaluations: list[Evaluation]
     damaged: list[str]
 
-
-def read_evaluations(path: Path) -> list[Evaluation]:
-    """The evaluations of a run that still hold, by step; what is damaged is left out, see ``find_evaluations``.
-
-    Args:
-        path: Run folder.
-    """
-    return find_evaluations(path).evaluations
+    def damage(self, most: int) -> str:
+        """The first so many clauses on what is damaged, and how many more there are."""
+        more = f"; and {len(self.damaged) - most} more" if len(self.damaged) > most else ""
+        return f"{'; '.join(self.damaged[:most])}{more}"
 
 
 def find_evaluations(path: Path) -> Found:

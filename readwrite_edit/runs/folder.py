@@ -95,6 +95,11 @@ class RunFolder:
         return self.path / "basis.safetensors"
 
 
+def has_run(path: Path) -> bool:
+    """Whether a folder holds a run, if only one that has just begun."""
+    return RunFolder(path).state.exists() or RunFolder(path).recipe.exists()
+
+
 def require_unused(path: Path, otherwise: str = "") -> None:
     """Refuse a folder that no run can begin in, before work is done for one; the writer looks again.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from readwrite_edit.errors import RecipeError
 from readwrite_edit.queue import items
 from readwrite_edit.recipe import Recipe
-from readwrite_edit.runs.folder import RunFolder
+from readwrite_edit.runs.folder import has_run
 from readwrite_edit.sweep.checking import check_runs, checked
 from readwrite_edit.sweep.grid import Axis, Planned, planned_runs
 from readwrite_edit.sweep.progress import Standing, standing
@@ -105,10 +105,7 @@ def opened(folder: Path, record: SweepRecord) -> SweepRecord:
 
 def _begun(folder: Path, runs: Collection[Planned]) -> bool:
     """Whether a run of a sweep has a folder, or is about to."""
-    folders = (RunFolder(folder / run.name) for run in runs)
-    return any(one.state.exists() or one.recipe.exists() for one in folders) or any(
-        not item.ended for item in items(folder)
-    )
+    return any(has_run(folder / run.name) for run in runs) or any(not item.ended for item in items(folder))
 
 
 def _same_file(one: str, other: str) -> bool:

@@ -12,7 +12,7 @@ from statistics import mean
 
 from readwrite_edit.queue import Item, items
 from readwrite_edit.queue.items import DONE, FAILED, RUNNING
-from readwrite_edit.runs.folder import RunFolder
+from readwrite_edit.runs.folder import RunFolder, has_run
 from readwrite_edit.runs.reader import RunView, read_run
 from readwrite_edit.runs.state import StateError, load_state
 from readwrite_edit.sweep.grid import Planned
@@ -87,11 +87,10 @@ def standing(folder: Path, planned: Iterable[Planned], settings: Sequence[str] =
     found = []
     for run in planned:
         path = folder / run.name
-        there = RunFolder(path).state.exists() or RunFolder(path).recipe.exists()
         item = last.get(path.absolute())
         if item is not None and not _carries_out(item, [*settings, *run.settings]):
             item = None
-        found.append(Standing(planned=run, view=read_run(path) if there else None, item=item))
+        found.append(Standing(planned=run, view=read_run(path) if has_run(path) else None, item=item))
     return found
 
 

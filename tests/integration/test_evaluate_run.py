@@ -15,7 +15,7 @@ from readwrite_edit.align.job import resume_run, start_run
 from readwrite_edit.cli import main
 from readwrite_edit.cli.evaluate_table import print_result
 from readwrite_edit.evaluate.metrics import figures_of
-from readwrite_edit.evaluate.records import read_evaluations, row_id
+from readwrite_edit.evaluate.records import find_evaluations, row_id
 from readwrite_edit.evaluate.result import read_result
 from readwrite_edit.runs import records
 from tests.slow_evaluation import answer, stock_models
@@ -60,7 +60,7 @@ def lines_of_metrics(run: Path, step: int) -> dict[str, float]:
 @pytest.mark.parametrize("ld_alpha", [None, 0.25])
 def test_the_metrics_are_means_over_what_is_recorded_of_each_row(place, run, ld_alpha):
     folder = run if ld_alpha is None else train(place, "ld", objective={"ld_alpha": ld_alpha})
-    found = read_evaluations(folder)
+    found = find_evaluations(folder).evaluations
     assert [one.step for one in found] == [2, 4] and found[0].beta == 0.5
     for one in found:
         assert one.rows is not None and len(one.rows.ids) == 4 and one.price["protected"] > 0
@@ -87,7 +87,7 @@ def test_rows_with_ld_alpha_are_the_weighted_sums_of_the_slow_loop(place, run):
 
     rows = prepare(load_recipe(str(folder / "recipe.yaml"))).held_out.rows
     tuned, base = stock_models(place / "model-llama", folder / "adapter")
-    scores = read_evaluations(folder)[-1].rows
+    scores = find_evaluations(folder).evaluations[-1].rows
     assert scores is not None
     for row in rows:
         index = scores.ids.index(row_id(row))
@@ -115,10 +115,10 @@ def test_a_resumed_run_has_each_evaluation_once_and_the_same(place, run, monkeyp
     recipe = small_recipe(place, train=TRAIN)
     with pytest.raises(RuntimeError):
         start_run(as_recipe(recipe), "small", place / "torn")
-    assert [one.step for one in read_evaluations(place / "torn")] == [2]
+    assert [one.step for one in find_evaluations(place / "torn").evaluations] == [2]
     monkeypatch.setattr(recorder.RunRecorder, "on_step_end", original)
     assert resume_run(place / "torn").status == "finished"
-    assert read_evaluations(place / "torn") == read_evaluations(run)
+    assert find_evaluations(place / "torn").evaluations == find_evaluations(run).evaluations
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_the_command_says_of_a_run_what_its_own_summary_says(run, evaluated):
 
 
 def test_the_result_holds_the_rows_and_the_definitions(run, evaluated):
-    last = read_evaluations(run)[-1]
+    last = find_evaluations(run).evaluations[-1]
     found = evaluated["evaluation"]
     chosen = dict(zip(found["rows"]["ids"], found["rows"]["chosen"], strict=True))
     assert chosen == pytest.approx(dict(zip(last.rows.ids, last.rows.chosen, strict=True)), rel=1e-5)

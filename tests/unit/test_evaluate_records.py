@@ -18,7 +18,6 @@ from readwrite_edit.evaluate.records import (
     as_line,
     find_evaluations,
     parse,
-    read_evaluations,
     token_id,
 )
 from readwrite_edit.evaluate.result import read_result, write_result
@@ -74,13 +73,13 @@ def test_a_run_gives_its_evaluations_by_step_and_passes_over_garbage(tmp_path: P
     (tmp_path / "evaluations.jsonl").write_text("\n".join(lines) + "\n" + line(16, 1)[:40], encoding="utf-8")
     state = {"schema": 1, "status": "finished", "kind": "align", "recipe": "r", "segment": 1, "segment_starts": [0, 8]}
     (tmp_path / "state.json").write_text(json.dumps(state), encoding="utf-8")
-    found = read_evaluations(tmp_path)
+    found = find_evaluations(tmp_path).evaluations
     assert [one.step for one in found] == [4, 8, 12] and found[-1].beta == 0.7
     assert find_evaluations(tmp_path).damaged == [
         "the evaluation at step 10 can not be used: it is of another schema than 1",
         "4 lines can not be read: no valid JSON object of up to 1 MiB with its step (steps that can: 4, 8, 12)",
     ]
-    assert read_evaluations(tmp_path / "nowhere") == [] == find_evaluations(tmp_path / "nowhere").damaged
+    assert find_evaluations(tmp_path / "nowhere").evaluations == [] == find_evaluations(tmp_path / "nowhere").damaged
 
 
 @pytest.mark.parametrize("name", ["null among the numbers", "a newer schema", "a column of another length"])

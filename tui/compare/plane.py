@@ -21,6 +21,7 @@ from readwrite_edit.terminal import printable
 from readwrite_edit.tui.charts.chart import Chart, inks_of
 from readwrite_edit.tui.charts.parts import MARKS, Line
 from readwrite_edit.tui.charts.scales import short_number
+from readwrite_edit.tui.geometry.lines import joined
 
 GAINS = {"margin": "margin", "loss": "fall of the loss"}
 _LOW = 14  # lines, below which the figures of the runs are left out
@@ -114,7 +115,7 @@ class ComparePlane(Vertical):
         texts = self._reading.texts
         if not texts:
             none = Text("No run has evaluated rows and texts yet.")
-            self.query_one("#plane-caption", Static).update(_lines([none, *self._amiss()]))
+            self.query_one("#plane-caption", Static).update(joined([none, *self._amiss()]))
             return
         at = self._text % len(texts)
         shown = [self._reading.paths.get((run, self._gain, texts[at]), ()) for run in range(len(self._letters))]
@@ -139,7 +140,7 @@ class ComparePlane(Vertical):
         none = [letter for letter, path in zip(self._letters, shown, strict=True) if not path]
         if none:
             lines.append(Text(f"without an evaluation on it: {', '.join(none)}", style="bold yellow"))
-        return _lines([*lines, *self._amiss()])
+        return joined([*lines, *self._amiss()])
 
     def _amiss(self) -> list[Text]:
         amiss = self._reading.amiss if self._reading else ()
@@ -153,7 +154,7 @@ class ComparePlane(Vertical):
                 step, cost, gain = path[-1]
                 line = Text(f"{letter} {MARKS[at % len(MARKS)]} ", style=inks.lines[at % len(inks.lines)])
                 lines.append(line.append(f"step {step}: {short_number(gain)} at KL {short_number(cost)}"))
-        return _lines(lines)
+        return joined(lines)
 
 
 def read_paths(paths: Sequence[Path], letters: str) -> Reading:
@@ -169,8 +170,7 @@ def read_paths(paths: Sequence[Path], letters: str) -> Reading:
     for at, path in enumerate(paths):
         read = find_evaluations(path)
         if read.damaged and not read_run(path).live:  # a live run may be writing its last line
-            more = f"; and {len(read.damaged) - 1} more" if len(read.damaged) > 1 else ""
-            amiss.append(f"{letters[at]} is incomplete: {read.damaged[0]}{more}")
+            amiss.append(f"{letters[at]} is incomplete: {read.damage(1)}")
         every = [one for one in read.evaluations if one.rows is not None and one.texts]
         evaluations = [one for one in every if not unlike(every[0], one)]
         if not evaluations:
@@ -221,10 +221,6 @@ def pieces(places: Sequence[tuple[float, float]]) -> list[list[tuple[float, floa
             found.append([before, place])
         right = onward
     return [piece if piece[0][0] <= piece[-1][0] else piece[::-1] for piece in found]
-
-
-def _lines(lines: Sequence[Text]) -> Text:
-    return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
 
 
 def _stamp(path: Path) -> tuple[float, int] | None:
