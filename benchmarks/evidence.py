@@ -60,12 +60,16 @@ RANKED = {
     for rank in (4, 64)
 }
 PROSE_ALONE = "calibration.protect=[{path: data/prose_protect.txt, name: prose}]"
+ENERGY = "adapter.rank=null,adapter.energy=0.82"  # the share that rank 16 captures in the middle layer
 OTHERWISE = {
     "contrastive-kl10": ("contrastive", "penalty.kl=10"),
     "lora-all-kl10": ("lora-all", "penalty.kl=10"),
     "contrastive-prose": ("contrastive", PROSE_ALONE),
     "contrastive-all": ("contrastive", f"adapter.modules={ALL_LINEAR},{RATE}=1e-3"),
     "contrastive-all-kl10": ("contrastive", f"penalty.kl=10,adapter.modules={ALL_LINEAR},{RATE}=1e-3"),
+    "contrastive-v": ("contrastive", "adapter.modules=[q_proj,k_proj,v_proj]"),
+    "contrastive-energy": ("contrastive", ENERGY),
+    "principal-energy": ("principal", ENERGY),
     "contrastive-prose-all": ("contrastive", f"{PROSE_ALONE},adapter.modules={ALL_LINEAR},{RATE}=1e-3"),
 }
 

@@ -22,6 +22,7 @@ EDITS = [
 ]
 NAMES = [
     "dpo_contrastive",
+    "dpo_contrastive_kl",
     "dpo_lora",
     "dpo_minor",
     "dpo_qlora_8b",
