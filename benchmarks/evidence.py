@@ -70,6 +70,8 @@ OTHERWISE = {
     "contrastive-v": ("contrastive", "adapter.modules=[q_proj,k_proj,v_proj]"),
     "contrastive-energy": ("contrastive", ENERGY),
     "principal-energy": ("principal", ENERGY),
+    "contrastive-white": ("contrastive", "adapter.whiten=true"),
+    "principal-white": ("principal", "adapter.whiten=true"),
     "contrastive-prose-all": ("contrastive", f"{PROSE_ALONE},adapter.modules={ALL_LINEAR},{RATE}=1e-3"),
 }
 

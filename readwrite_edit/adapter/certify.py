@@ -186,18 +186,20 @@ def _containment(
     for name, module in metadata["modules"].items():
         if module["basis_sha256"] is not None:
             lora_a = tensors[_key(name, "A")]
-            outside.append(_outside(tensors[_key(name, "B")], lora_a, bases.get(name, lora_a.T)))
+            basis = bases.get(name, lora_a.T)
+            outside.append(_outside(tensors[_key(name, "B")], lora_a, basis, whiten=metadata.get("whiten", False)))
     worst = math.nan if any(map(math.isnan, outside)) else max(outside, default=0.0)
     return "containment", worst <= CONTAINMENT, f"largest ‖ΔW(I − UUᵀ)‖/‖ΔW‖ is {worst:.1e} (limit {CONTAINMENT:.0e})"
 
 
-def _outside(lora_b: Tensor, lora_a: Tensor, basis: Tensor) -> float:
+def _outside(lora_b: Tensor, lora_a: Tensor, basis: Tensor, *, whiten: bool) -> float:
     """‖ΔW(I − UUᵀ)‖_F/‖ΔW‖_F, without forming ΔW.
 
-    A basis stored in half precision is not orthonormal to this accuracy: there
-    U spans the same columns.
+    A basis that was whitened is not orthonormal, one stored in half precision
+    not to this accuracy: there U spans the same columns.
     """
-    orthonormal = basis.double() if basis.dtype == torch.float32 else torch.linalg.qr(basis.double())[0]
+    scaled = whiten or basis.dtype != torch.float32
+    orthonormal = torch.linalg.qr(basis.double())[0] if scaled else basis.double()
     update = LowRank(lora_b.double(), lora_a.double())
     norm = update.squared_norm().sqrt()
     left_over = LowRank(update.B, update.A - (update.A @ orthonormal) @ orthonormal.T)

@@ -53,6 +53,7 @@ class _Metadata(_Section):
     logits: _Logits | None
     rounding_loss: float | None
     edit: _Edit | None = None
+    whiten: bool = False
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from readwrite_edit.geometry import (
     random_basis,
     rank_for_energy,
     singular_basis,
+    whitened,
 )
 from readwrite_edit.models.pathways import Projection
 from readwrite_edit.statistics import Statistics
@@ -40,6 +41,7 @@ class BasisChoice:
         epsilon: Of the generalized form, see :func:`contrastive_basis`.
         beta: Of the difference form, see :func:`difference_basis`.
         seed: Of the random arm.
+        whiten: Scale each basis so that the input has equal energy along its columns, see :func:`whitened`.
     """
 
     arm: str = "principal"
@@ -50,6 +52,7 @@ class BasisChoice:
     epsilon: float = 1e-3
     beta: float = 1.0
     seed: int = 0
+    whiten: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ class Target:
     Attributes:
         projections: The projections of the module that may change (several in a fused one).
         rank: Columns of B.
-        basis: Orthonormal columns U, shape (d_in, rank), float32; None for plain LoRA.
-        captured_energy: Share of tr(C) inside the basis; NaN for plain LoRA.
+        basis: Columns U, shape (d_in, rank), float32, orthonormal unless they were whitened; None for plain LoRA.
+        captured_energy: Share of tr(C) inside their span; NaN for plain LoRA.
     """
 
     projections: tuple[Projection, ...]
@@ -147,7 +150,10 @@ class _Chooser:
         if self.choice.arm == "lora":
             return Target(members, rank, None, float("nan"))
         basis = self._basis(members, second_moment, rank)
-        return Target(members, rank, basis.float().cpu().contiguous(), energy_null(second_moment, basis))
+        captured = energy_null(second_moment, basis)
+        if self.choice.whiten:
+            basis = whitened(basis, second_moment)
+        return Target(members, rank, basis.float().cpu().contiguous(), captured)
 
     def _rank(self, second_moment: Tensor) -> int:
         if self.choice.energy is None:

@@ -25,6 +25,7 @@ def basis_choice(recipe: Recipe, arm: str | None = None) -> BasisChoice:
         epsilon=options.contrastive.epsilon,
         beta=options.contrastive.beta,
         seed=options.seed,
+        whiten=options.whiten,
     )
 
 

@@ -97,6 +97,7 @@ def _save(
     metadata = {
         "base": base_fields(base, model),
         "basis": prepared.recipe.adapter.basis,
+        "whiten": prepared.recipe.adapter.whiten,
         "recipe_sha256": recipe_hash(prepared.recipe),
         "provenance": prepared.recipe.provenance,
         "modules": {target.module: _module_metadata(trainer, target) for target in targets},

@@ -42,10 +42,11 @@ def rehearse(recipe: Recipe) -> str:
 def _adapter(prepared: Preparation) -> list[str]:
     options = prepared.recipe.adapter
     width = f"rank {options.rank}" if options.rank else f"ranks by {options.energy:.0%} of the energy"
+    basis = f"{options.basis}, whitened" if options.whiten else options.basis
     kinds: dict[tuple[str, int, int], list[int]] = {}
     for projection in prepared.projections:
         kinds.setdefault((projection.role, projection.d_out, projection.d_in), []).append(projection.layer)
-    lines = [f"basis {options.basis}, {width}; {trainable_parameters(prepared)}"]
+    lines = [f"basis {basis}, {width}; {trainable_parameters(prepared)}"]
     return lines + [
         f"{role} in {len(layers)} layers, {d_out} × {d_in}" for (role, d_out, d_in), layers in kinds.items()
     ]

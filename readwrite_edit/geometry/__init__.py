@@ -21,6 +21,7 @@ from readwrite_edit.geometry.bases import (
     random_basis,
     rank_for_energy,
     singular_basis,
+    whitened,
 )
 from readwrite_edit.geometry.fractions import (
     LowRank,
@@ -93,5 +94,6 @@ __all__ = [
     "stable_rank",
     "subspace_overlap",
     "unembedding_gram",
+    "whitened",
     "write_fraction",
 ]

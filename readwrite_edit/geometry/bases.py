@@ -3,7 +3,8 @@
 All take what they need as plain tensors and return float64 columns in the order
 of their claim (strongest first), so that the first k columns of a basis of rank
 r > k are the basis of rank k. That holds for every arm: it is what lets a
-comparison over ranks share one computation.
+comparison over ranks share one computation. (``whitened`` makes no basis: it
+scales one.)
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from readwrite_edit.errors import ShapeError
+
+_LEAST_ENERGY = 1e-6
 
 
 def eigh_descending(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,6 +153,32 @@ def difference_basis(second_moment: Tensor, protected: Tensor, rank: int, *, bet
     _check_pair(second_moment, protected)
     first, second = second_moment.double(), protected.double()
     return eigh_descending(first / first.trace() - beta * second / second.trace())[1][:, :rank]
+
+
+def whitened(basis: Tensor, second_moment: Tensor) -> Tensor:
+    """The same span, scaled so that the input has equal energy along every column.
+
+    U S with S = √(tr(M)/k) · M^(−1/2) and M = Uᵀ C U. The factor keeps the columns' mean energy, so that a learning
+    rate stays comparable. Energies below a millionth of the mean count as that.
+
+    Args:
+        basis: Orthonormal columns U, shape (d_in, k).
+        second_moment: C of the input, shape (d_in, d_in).
+
+    Returns:
+        Columns, not orthonormal, shape (d_in, k), float64.
+
+    Raises:
+        ShapeError: C is not square, or the input has no energy in the span.
+    """
+    _check_square(second_moment)
+    columns = basis.double()
+    values, vectors = torch.linalg.eigh(columns.T @ second_moment.double() @ columns)
+    mean = values.mean()
+    if not mean > 0:
+        raise ShapeError("the input has no energy along these directions: there is nothing to scale to equal energy")
+    scale = (mean / values.clamp_min(_LEAST_ENERGY * mean)).sqrt()
+    return columns @ (vectors * scale) @ vectors.T
 
 
 def rank_for_energy(second_moment: Tensor, energy: float) -> int:

@@ -103,6 +103,10 @@ class Adapter(Section):
         default=None, description="Instead of a rank: the share of the input's energy that each basis must capture."
     )
     max_rank: Count = Field(default=128, description="Upper limit of the ranks that 'energy' chooses.")
+    whiten: bool = Field(
+        default=False,
+        description="Scale each basis to equal energy of the input along its directions: weak ones learn as fast.",
+    )
     contrastive: Contrastive = Field(default=Contrastive(), description="Options of the contrastive basis.")
     gradient_rows: Count = Field(default=32, description="Training rows of the gradient that gives the gradient basis.")
     seed: Seed = Field(default=0, description="Seed of the random basis; A of plain LoRA follows train.seed.")
@@ -118,5 +122,9 @@ class Adapter(Section):
         refuse_neither(self.rank, self.energy)
         if self.basis == "lora" and self.energy is not None:
             raise conflict(["energy", "basis"], "plain LoRA (basis: lora) has no basis to measure; expected a rank")
+        if self.basis == "lora" and self.whiten:
+            raise conflict(
+                ["whiten", "basis"], "plain LoRA (basis: lora) has no basis to scale; expected whiten: false"
+            )
         refuse_repeated(self.modules)
         return self

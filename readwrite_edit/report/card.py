@@ -134,8 +134,9 @@ def _introduction(record: RunRecord, base: _Base, merged: bool) -> str:
     objective = escaped(str(record.section("objective").get("name", "preference training")))
     lines = [f"{what} {objective}, made by readwrite-edit. It changes {named} of {_base_in_words(base)}."]
     if record.section("adapter").get("basis") not in (None, "lora"):
+        columns = "whitened" if record.section("adapter").get("whiten") else "orthonormal"
         lines.append(
-            "Each update is ΔW = B Uᵀ: U is a frozen orthonormal basis of directions of the matrix's input, only B was"
+            f"Each update is ΔW = B Uᵀ: U is a frozen {columns} basis of directions of the matrix's input, only B was"
             " trained, so the update reads nothing outside U."
         )
     return " ".join(lines)

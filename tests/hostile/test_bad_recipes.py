@@ -106,6 +106,7 @@ ONE_PROBLEM = {
         "calibration.protect: ",
     ),
     "one name twice": (MINIMAL + "calibration: {protect: [a.txt, b/a.txt]}\n", "two texts are named 'a'"),
+    "lora, whitened": (MINIMAL + "adapter: {basis: lora, whiten: true}\n", "adapter.whiten: got true; plain LoRA"),
     "lora with energy": (MINIMAL + "adapter: {basis: lora, energy: 0.5}\n", "adapter.energy: got 0.5; plain LoRA"),
     "neither width": (MINIMAL + "adapter: {rank: null}\n", "adapter.rank: got null; neither rank nor energy"),
     "no steps": (MINIMAL + "train: {max_steps: 0}\n", "train.max_steps: got 0; expected at least 1 step"),

@@ -31,6 +31,22 @@ def test_every_arm_trains_and_is_certified(basis, tmp_path):
         assert last["read_fraction"] < 1e-6
 
 
+@pytest.mark.parametrize("basis", ["principal", "contrastive"])
+def test_a_whitened_basis_trains_and_is_certified(basis, tmp_path):
+    """Its columns see equal energy; what it reads, the geometry measures as of any other A."""
+    plain, scaled = (
+        start_run(
+            as_recipe(small_recipe(tmp_path, adapter={"basis": basis, "whiten": whiten})), basis, tmp_path / f"{whiten}"
+        )
+        for whiten in (False, True)
+    )
+    assert scaled.status == "finished" and scaled.summary["certificate"]["passed"]
+    first, second = (records.geometry(outcome.folder.path)[-1] for outcome in (plain, scaled))
+    assert second["norm"] > 0 and second["captured_energy"] == pytest.approx(first["captured_energy"])
+    if basis == "principal":
+        assert second["read_fraction"] == pytest.approx(1, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     "sections",
     [

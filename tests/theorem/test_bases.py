@@ -7,6 +7,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
+from readwrite_edit.errors import ShapeError
 from readwrite_edit.geometry import (
     contrastive_basis,
     difference_basis,
@@ -16,6 +17,7 @@ from readwrite_edit.geometry import (
     random_basis,
     rank_for_energy,
     singular_basis,
+    whitened,
 )
 
 D, EPSILON = 10, 1e-2
@@ -148,3 +150,20 @@ def test_random_subspaces_favour_no_direction() -> None:
     """The mean projector of uniform subspaces is k/d · I; its entries have a deviation near 0.01 here."""
     mean = sum(projector(random_basis(D, 3, seed=seed)) for seed in range(800)) / 800
     torch.testing.assert_close(mean, 0.3 * torch.eye(D, dtype=torch.float64), rtol=0, atol=0.035)
+
+
+def test_whitened_columns_see_equal_energy_in_the_same_span(alignment: Tensor) -> None:
+    for basis in (principal_basis(alignment, 4), random_basis(D, 4, seed=3)):
+        scaled = whitened(basis, alignment)
+        seen = scaled.T @ alignment @ scaled
+        mean = (basis.T @ alignment @ basis).trace() / 4
+        assert torch.allclose(seen, mean * torch.eye(4, dtype=seen.dtype), atol=1e-10)
+        assert torch.allclose(span_of(scaled), projector(basis), atol=1e-10)
+
+
+def test_a_direction_without_energy_is_scaled_by_no_more_than_a_thousand() -> None:
+    axes = torch.eye(3, 2, dtype=torch.float64)
+    scaled = whitened(axes, torch.diag(torch.tensor([2.0, 0.0, 1.0])))
+    assert torch.allclose(scaled, axes * torch.tensor([0.5**0.5, 1000.0]))
+    with pytest.raises(ShapeError, match="no energy along these directions"):
+        whitened(axes, torch.zeros(3, 3))

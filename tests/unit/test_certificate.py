@@ -115,6 +115,16 @@ def test_without_saved_bases_lora_a_itself_must_be_orthonormal(adapter: Path) ->
     assert not certify._containment(metadata, tensors, {})[1]
 
 
+def test_a_whitened_basis_contains_its_span_and_no_more(adapter: Path, bases: Tensors) -> None:
+    scales = torch.linspace(0.5, 2.0, bases[Q].shape[1])
+    metadata, tensors = break_tensors(adapter, lambda tensors: tensors[A].mul_(scales[:, None]))
+    scaled = {**bases, Q: bases[Q] * scales}
+    assert not certify._containment(metadata, tensors, scaled)[1]
+    assert certify._containment(metadata | {"whiten": True}, tensors, scaled)[1]
+    tensors[A][0, 0] += 1e-4
+    assert not certify._containment(metadata | {"whiten": True}, tensors, scaled)[1]
+
+
 def _dense_outside(lora_b: Tensor, lora_a: Tensor, basis: Tensor) -> float:
     delta = lora_b.double() @ lora_a.double()
     return float((delta - delta @ basis.double() @ basis.double().T).norm() / delta.norm())
