@@ -350,7 +350,7 @@ def test_the_recipe_marks_what_differs_from_the_shipped_one(tmp_path):
         await pressed(app, pilot, "v", "o")
         lines = [" ".join(str(line).split()) for line in app.screen.query_one(TextView).lines]
         assert "dtype auto" not in lines and "+ own 7" in lines and "weights_sha256 abc" in lines
-        assert says(app, "only they are shown")
+        assert says(app, "the rest is hidden")
 
     opened(tmp_path, steps)
 

@@ -82,7 +82,7 @@ class RecipePane(Pane):
             return printable(reading.problem)
         if not reading.beside:
             return f"{len(reading.rows)} keys; there is no default to compare them with"
-        which = ", and only they are shown" if self._only_changes else ""
+        which = "; the rest is hidden" if self._only_changes else ""
         beside = printable(reading.beside)
         return f"beside {beside}: {reading.differing} of {len(reading.rows)} keys differ{which}"
 
