@@ -60,7 +60,7 @@ RANKED = {
     for rank in (4, 64)
 }
 PROSE_ALONE = "calibration.protect=[{path: data/prose_protect.txt, name: prose}]"
-ENERGY = "adapter.rank=null,adapter.energy=0.82"  # the share that rank 16 captures in the middle layer
+ENERGY = "adapter.rank=null,adapter.energy=0.82"  # about what rank 16 captures, mean over the layers: ranks of 1 to 43
 OTHERWISE = {
     "contrastive-kl10": ("contrastive", "penalty.kl=10"),
     "lora-all-kl10": ("lora-all", "penalty.kl=10"),
