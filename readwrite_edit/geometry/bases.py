@@ -173,7 +173,7 @@ def whitened(basis: Tensor, second_moment: Tensor) -> Tensor:
     """
     _check_square(second_moment)
     columns = basis.double()
-    values, vectors = torch.linalg.eigh(columns.T @ second_moment.double() @ columns)
+    values, vectors = eigh_descending(columns.T @ second_moment.double() @ columns)
     mean = values.mean()
     if not mean > 0:
         raise ShapeError("the input has no energy along these directions: there is nothing to scale to equal energy")
